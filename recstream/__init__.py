@@ -1,0 +1,1 @@
+"""What the services share. They depend on this package, never on one another."""
