@@ -1,0 +1,1 @@
+"""PostgreSQL: settings, connections, tables and their migrations."""
