@@ -1,0 +1,1 @@
+"""Operator commands that run anywhere, containers included."""

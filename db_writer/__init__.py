@@ -1,0 +1,1 @@
+"""The database writer: results and activity from Kafka to PostgreSQL, batched and idempotent."""

@@ -1,0 +1,57 @@
+"""Runs the database writer: `python -m db_writer`."""
+
+import sys
+from functools import partial
+
+import structlog
+
+from db_writer.handler import Stopped, WriteHandler
+from db_writer.maintenance import Maintenance
+from db_writer.settings import DbWriterSettings
+from recstream.db.engine import connect
+from recstream.db.settings import PostgresSettings
+from recstream.kafka import loop
+from recstream.kafka.producer import ConfirmingProducer
+from recstream.kafka.settings import KafkaSettings
+from recstream.messages.topics import ACTIVITY_EVENTS, INFERENCE_RESULTS
+from recstream.ops.health import serve_health
+from recstream.ops.logs import LogSettings, configure_logging
+from recstream.ops.shutdown import stop_on_signal
+
+log = structlog.get_logger()
+
+
+def main() -> int:
+    """Wire the parts, consume until told to stop; return the exit status."""
+    settings, kafka, postgres = DbWriterSettings(), KafkaSettings(), PostgresSettings()
+    configure_logging("db_writer", LogSettings())
+    open_connection = partial(connect, postgres, "db_writer")
+    producer = ConfirmingProducer(kafka.producer(settings.id, delivery_timeout_ms=60_000))
+    maintenance = Maintenance(open_connection, settings.maintenance_interval_seconds)
+    source: loop.GroupSource | None = None
+    with stop_on_signal() as stop:
+        handler = WriteHandler(open_connection, producer, stop)
+
+        def checks() -> dict[str, bool]:
+            return {"postgres": handler.connected, "assigned": source is not None and source.assigned}
+
+        with serve_health(settings.metrics_host, settings.metrics_port, checks) as port:
+            log.info("db_writer.started", metrics_port=port)
+            try:
+                handler.connect()
+                maintenance.start()
+                source = loop.GroupSource(
+                    kafka, settings.id, settings.group, [INFERENCE_RESULTS.name, ACTIVITY_EVENTS.name]
+                )
+                loop.run(source, handler, producer, stop, batch=settings.batch)
+            except Stopped as error:
+                log.warning("db_writer.stopped_early", reason=str(error))
+            finally:
+                maintenance.close()
+                handler.close()
+    log.info("db_writer.stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""One batch from both topics to one transaction; what PostgreSQL cannot take goes to the dead letters."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import UUID
+
+import psycopg
+import structlog
+import tenacity
+from confluent_kafka import Message
+
+from db_writer.activity import record_interactions
+from db_writer.results import EndedRequest, end_requests
+from recstream.kafka.dead_letters import send_dead_letter
+from recstream.kafka.producer import ConfirmingProducer
+from recstream.kafka.records import append_time_ms, headers_of
+from recstream.messages.activity import InteractionRecorded
+from recstream.messages.codec import BadMessage, Reason, decode
+from recstream.messages.envelope import check_event_type
+from recstream.messages.inference import InferenceResult
+from recstream.messages.topics import ACTIVITY_EVENTS, INFERENCE_RESULTS, Topic
+from recstream.ops import metrics
+from recstream.ops.clock import from_ms
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A record and what it says."""
+
+    record: Message
+    topic: Topic
+    content: EndedRequest | InteractionRecorded
+
+
+class Stopped(RuntimeError):
+    """Told to stop while PostgreSQL was away; the batch stays uncommitted."""
+
+
+class WriteHandler:
+    """Writes batches; waits for PostgreSQL as long as it is away, with the offsets uncommitted meanwhile."""
+
+    def __init__(
+        self, connect: Callable[[], psycopg.Connection], producer: ConfirmingProducer, stop: threading.Event
+    ) -> None:
+        self._connect = connect
+        self._producer = producer
+        self._connection: psycopg.Connection | None = None
+        self._retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_AWAY),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=2),
+            stop=tenacity.stop_when_event_set(stop),
+            sleep=tenacity.sleep_using_event(stop),
+            before_sleep=self._before_retry,
+        )
+
+    @property
+    def connected(self) -> bool:
+        """Whether the last statement reached PostgreSQL."""
+        return self._connection is not None
+
+    def connect(self) -> None:
+        """Wait for PostgreSQL. Raises Stopped where told to stop first."""
+        self._attempt(self._open)
+
+    def __call__(self, records: Sequence[Message]) -> None:
+        """Return when every good record is committed and every bad one is produced to its dead-letter topic."""
+        entries = [entry for record in records if (entry := self._decode(record)) is not None]
+        if entries:
+            with metrics.WRITE_LATENCY.time():
+                self._write(entries)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def _write(self, entries: Sequence[_Entry]) -> None:
+        try:
+            unknown = self._attempt(lambda: self._commit(entries))
+        except psycopg.DataError as error:
+            # One record that PostgreSQL refuses must not stop its neighbours: halve until it stands alone.
+            if len(entries) > 1:
+                middle = len(entries) // 2
+                self._write(entries[:middle])
+                self._write(entries[middle:])
+                return
+            refusal = BadMessage(Reason.MALFORMED, f"PostgreSQL refused it: {error.sqlstate}")
+            self._set_aside(entries[0].record, entries[0].topic, refusal)
+            return
+        for entry in entries:
+            if isinstance(entry.content, EndedRequest) and entry.content.result.request_id in unknown:
+                missing = BadMessage(Reason.UNKNOWN_REQUEST, "no request of that id was accepted")
+                self._set_aside(entry.record, entry.topic, missing)
+
+    def _commit(self, entries: Sequence[_Entry]) -> set[UUID]:
+        connection = self._open()
+        with connection.transaction():
+            contents = [entry.content for entry in entries]
+            record_interactions(connection, [event for event in contents if isinstance(event, InteractionRecorded)])
+            return end_requests(connection, [ended for ended in contents if isinstance(ended, EndedRequest)])
+
+    def _open(self) -> psycopg.Connection:
+        if self._connection is None:
+            self._connection = self._connect()
+            self._connection.autocommit = True
+            # A statement prepared while the table was empty would keep its sequential scan for ever.
+            self._connection.prepare_threshold = None
+        return self._connection
+
+    def _attempt(self, call: Callable[[], T]) -> T:
+        try:
+            return self._retrying(call)
+        except tenacity.RetryError as error:
+            raise Stopped("stopped while PostgreSQL was away") from error
+
+    def _before_retry(self, state: tenacity.RetryCallState) -> None:
+        log.warning(
+            "postgres.away", attempt=state.attempt_number, error=str(state.outcome and state.outcome.exception())
+        )
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _decode(self, record: Message) -> _Entry | None:
+        topic = INFERENCE_RESULTS if record.topic() == INFERENCE_RESULTS.name else ACTIVITY_EVENTS
+        try:
+            if topic is INFERENCE_RESULTS:
+                check_event_type(headers_of(record), InferenceResult)
+                value = record.value()
+                result = decode(value, InferenceResult)
+                assert value is not None
+                ended = EndedRequest(result, value.decode(), from_ms(append_time_ms(record)))
+                return _Entry(record, topic, ended)
+            check_event_type(headers_of(record), InteractionRecorded)
+            return _Entry(record, topic, decode(record.value(), InteractionRecorded))
+        except BadMessage as error:
+            self._set_aside(record, topic, error)
+            return None
+
+    def _set_aside(self, record: Message, topic: Topic, error: BadMessage) -> None:
+        send_dead_letter(self._producer, topic, record, error, service="db_writer")
+        log.warning(
+            "record.set_aside",
+            topic=topic.name,
+            reason=error.reason,
+            partition=record.partition(),
+            offset=record.offset(),
+            error=str(error),
+        )

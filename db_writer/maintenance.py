@@ -1,0 +1,54 @@
+"""What has to be done now and then: the coming months' partitions, and keys that have expired."""
+
+import threading
+from collections.abc import Callable
+
+import psycopg
+import structlog
+
+from recstream.db.partitions import ensure_partitions
+from recstream.ops.clock import utc_now
+
+log = structlog.get_logger()
+
+_FORGET_KEYS = "DELETE FROM idempotency_keys WHERE expires_at < now()"
+
+
+class Maintenance:
+    """A thread that maintains at start and then every `interval_seconds`, on a connection of its own each time."""
+
+    def __init__(self, connect: Callable[[], psycopg.Connection], interval_seconds: float) -> None:
+        self._connect = connect
+        self._interval_seconds = interval_seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread; returns when it has ended."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                maintain(self._connect)
+            except psycopg.Error as error:
+                # The default partition takes what a missing month cannot, and the next round tries again.
+                log.warning("maintenance.failed", error=str(error))
+            if self._stop.wait(self._interval_seconds):
+                return
+
+
+def maintain(connect: Callable[[], psycopg.Connection]) -> None:
+    """Do one round. Idempotent."""
+    with connect() as connection:
+        connection.autocommit = True
+        created = ensure_partitions(connection, utc_now())
+        forgotten = connection.execute(_FORGET_KEYS).rowcount
+    if created or forgotten:
+        log.info("maintenance.done", partitions_created=created, idempotency_keys_forgotten=forgotten)

@@ -1,0 +1,1 @@
+"""The inference worker: consumes requests, ranks with the announced model, publishes results."""
