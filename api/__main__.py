@@ -1,0 +1,37 @@
+"""Runs the API: `python -m api`."""
+
+import gc
+import sys
+
+import uvicorn
+
+from api.app import create_app
+from api.services import make_services
+from api.settings import ApiSettings
+from recstream.db.settings import PostgresSettings
+from recstream.kafka.settings import KafkaSettings
+from recstream.ops.logs import LogSettings, configure_logging
+
+
+def main() -> int:
+    """Serve until told to stop; return the exit status."""
+    settings = ApiSettings()
+    configure_logging("api", LogSettings())
+    app = create_app(make_services(settings, KafkaSettings(), PostgresSettings()))
+    gc.freeze()  # what start-up made lives as long as the process; the collector need not walk it again
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    return 0 if server.started else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,234 @@
+"""Requests for recommendations: accept, wait, look up."""
+
+import asyncio
+import hashlib
+import re
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from fastapi import APIRouter, Header, Path, Request, Response
+from sqlalchemy import cast, select
+from sqlalchemy.dialects.postgresql import TEXT
+
+from api.acceptor import Draft, IdempotencyKey
+from api.histories import read_history
+from api.problems import Problem, not_found
+from api.result_feed import EndedResult
+from api.schemas import Recommendation, RecommendationRequest, RequestStatus
+from api.services import ApiServices, Services
+from api.strict_json import StrictJSONRoute
+from recstream.db.tables import predictions
+from recstream.messages.codec import encode
+from recstream.messages.envelope import event_headers
+from recstream.messages.identifiers import new_request_id
+from recstream.messages.inference import MAX_EXCLUDE, MAX_HISTORY, InferenceRequested, ResultError, Status
+from recstream.ops import metrics
+from recstream.ops.clock import utc_now
+
+router = APIRouter(prefix="/v1/recommendations", tags=["recommendations"], route_class=StrictJSONRoute)
+
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?", re.IGNORECASE)
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_KEY = re.compile(r"[!-~]{1,255}")
+_ROW_POLL_SECONDS = 1.0
+"""The net under the tail: how often a waiter looks at the row itself."""
+
+
+class _Resource(msgspec.Struct):
+    """A request as the API shows it; the result's JSON is passed through as it was written."""
+
+    request_id: UUID
+    status: RequestStatus
+    user_id: str | None
+    created_at: datetime
+    completed_at: datetime | None = None
+    result: msgspec.Raw | None = None
+    error: ResultError | None = None
+
+    def end(self, ended: EndedResult) -> None:
+        """Take over how the request ended."""
+        self.status = RequestStatus[ended.status.name]
+        self.completed_at = ended.completed_at
+        self.result = msgspec.Raw(ended.body)
+        self.error = ended.error
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=Recommendation,
+    responses={
+        200: {"model": Recommendation, "description": "Ended within the time of `Prefer: wait`."},
+        202: {"description": "Accepted; `Location` tells where the result will be."},
+    },
+)
+async def create(
+    request: Request,
+    body: RecommendationRequest,
+    services: Services,
+    prefer: Annotated[str | None, Header(description="`wait=N`: seconds to wait for the result.")] = None,
+    idempotency_key: Annotated[str | None, Header(description="Makes a repetition harmless for a day.")] = None,
+    traceparent: Annotated[str | None, Header(description="W3C trace context, handed on.")] = None,
+) -> Response:
+    """Accept a request. It is never lost once this answers 202 or 200."""
+    services.outbox.check_room()
+    draft = await _draft(services, body, await _idempotency(request, idempotency_key), traceparent)
+    wait = _wait_seconds(prefer, services.settings.max_wait_seconds)
+    resource = _Resource(draft.request_id, RequestStatus.PENDING, draft.user_id, draft.created_at)
+    applied = {"Preference-Applied": f"wait={wait}"} if wait is not None else {}
+    # The waiter stands before anything is published, so the result cannot pass unseen.
+    with services.results.waiter(draft.request_id) as ended:
+        accepted = await services.acceptor.accept(draft)
+        if accepted.outbox_id is not None:
+            if wait and (result := await _wait_for(services, draft.request_id, ended, wait)) is not None:
+                resource.end(result)
+                metrics.END_TO_END_LATENCY.observe((utc_now() - draft.created_at).total_seconds())
+            return _answer(resource, applied)
+    # The key's earlier request stands for this one, in flight or done.
+    earlier = accepted.request_id
+    with services.results.waiter(earlier) as ended:
+        found = await _read(services, earlier)
+        if found is None:
+            raise not_found("request")
+        if (
+            wait
+            and found.status is RequestStatus.PENDING
+            and (result := await _wait_for(services, earlier, ended, wait)) is not None
+        ):
+            found.end(result)
+    return _answer(found, applied)
+
+
+@router.get("/{request_id}", response_model=Recommendation)
+async def read(
+    services: Services,
+    request_id: Annotated[UUID, Path(description="As in the 202's Location.")],
+    prefer: Annotated[str | None, Header(description="`wait=N`: seconds to wait for the result.")] = None,
+) -> Response:
+    """Return a request and, when it has ended, its result."""
+    wait = _wait_seconds(prefer, services.settings.max_wait_seconds)
+    with services.results.waiter(request_id) as ended:
+        found = await _read(services, request_id)
+        if found is None:
+            raise not_found("request")
+        if wait and found.status is RequestStatus.PENDING:
+            result = await _wait_for(services, request_id, ended, wait)
+            if result is not None:
+                found.end(result)
+    headers = {"Preference-Applied": f"wait={wait}"} if wait is not None else {}
+    if found.status is RequestStatus.PENDING:
+        headers["Retry-After"] = "1"
+    return Response(msgspec.json.encode(found), 200, headers, media_type="application/json")
+
+
+def _answer(resource: _Resource, headers: dict[str, str]) -> Response:
+    pending = resource.status is RequestStatus.PENDING
+    headers = headers | {"Location": f"/v1/recommendations/{resource.request_id}"}
+    if pending:
+        headers["Retry-After"] = "1"
+    return Response(msgspec.json.encode(resource), 202 if pending else 200, headers, media_type="application/json")
+
+
+async def _draft(
+    services: ApiServices, body: RecommendationRequest, idempotency: IdempotencyKey | None, traceparent: str | None
+) -> Draft:
+    history, exclude = body.history, dict.fromkeys(body.exclude)
+    if body.user_id is not None:
+        async with services.engine.connect() as connection:
+            stored = await read_history(connection, body.user_id, body.history_limit)
+        exclude |= dict.fromkeys(stored.dismissed)
+        if history is None:
+            history = stored.items
+            if body.exclude_seen:
+                exclude |= dict.fromkeys(stored.seen_before)
+    message = InferenceRequested(
+        request_id=new_request_id(),
+        user_id=body.user_id,
+        history=[*(history or ()), *body.recent_items][-MAX_HISTORY:],
+        exclude=list(exclude)[:MAX_EXCLUDE],
+        k=body.k,
+        exclude_seen=body.exclude_seen,
+    )
+    valid_trace = traceparent if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) else None
+    return Draft(
+        request_id=message.request_id,
+        user_id=body.user_id,
+        body=encode(message),
+        headers=event_headers(InferenceRequested, "api", event_id=str(message.request_id), traceparent=valid_trace),
+        created_at=utc_now(),
+        idempotency=idempotency,
+    )
+
+
+async def _idempotency(request: Request, key: str | None) -> IdempotencyKey | None:
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        raise Problem(400, "bad-idempotency-key", "An Idempotency-Key is 1-255 visible ASCII characters.")
+    return IdempotencyKey(key, hashlib.sha256(await request.body()).digest())
+
+
+def _wait_seconds(prefer: str | None, most: int) -> int | None:
+    """Return the seconds of RFC 7240's `wait` preference, at most `most`; None where it is not asked for."""
+    match = _WAIT.search(prefer) if prefer is not None else None
+    return min(int(match[1]), most) if match is not None else None
+
+
+async def _wait_for(
+    services: ApiServices, request_id: UUID, ended: "asyncio.Future[EndedResult]", seconds: int
+) -> EndedResult | None:
+    """Wait for the tail to bring the result; the row is looked at now and then, should the tail be away."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while (left := deadline - loop.time()) > 0:
+        done, _ = await asyncio.wait({ended}, timeout=min(left, _ROW_POLL_SECONDS))
+        if done:
+            return ended.result()
+        if (result := await _read_result(services, request_id)) is not None:
+            return result
+    return None
+
+
+_ROW = select(
+    predictions.c.status,
+    predictions.c.user_id,
+    predictions.c.created_at,
+    predictions.c.completed_at,
+    cast(predictions.c.result_json, TEXT).label("result"),
+)
+
+
+async def _row(services: ApiServices, request_id: UUID) -> Any:
+    async with services.engine.connect() as connection:
+        return (await connection.execute(_ROW.where(predictions.c.request_id == request_id))).one_or_none()
+
+
+async def _read_result(services: ApiServices, request_id: UUID) -> EndedResult | None:
+    row = await _row(services, request_id)
+    return _ended(row) if row is not None else None
+
+
+async def _read(services: ApiServices, request_id: UUID) -> _Resource | None:
+    row = await _row(services, request_id)
+    if row is None:
+        return None
+    resource = _Resource(request_id, RequestStatus.PENDING, row.user_id, row.created_at)
+    # The tail may know more than the row: a GET never says PENDING after a waited 200.
+    ended = services.results.get(request_id) or _ended(row)
+    if ended is not None:
+        resource.end(ended)
+    return resource
+
+
+class _StoredError(msgspec.Struct):
+    error: ResultError | None = None
+
+
+def _ended(row: Any) -> EndedResult | None:
+    if row.status == RequestStatus.PENDING:
+        return None
+    body = row.result.encode()
+    error = msgspec.json.decode(body, type=_StoredError).error
+    return EndedResult(Status[row.status], error, body, row.completed_at)
