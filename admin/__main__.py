@@ -28,7 +28,7 @@ app.add_typer(models, name="models")
 @app.command()
 def migrate() -> None:
     """Bring the database's tables to this version, and make the coming months' partitions."""
-    settings = PostgresSettings()
+    settings = PostgresSettings.load()
     engine = make_engine(settings, "admin")
     try:
         upgrade(engine)
@@ -45,7 +45,7 @@ def topics(
     replication_factor: Annotated[int, typer.Option(help="Copies of each new topic; 3 on a cluster.")] = 1,
 ) -> None:
     """Create the topics that are missing."""
-    created = ensure_topics(KafkaSettings(), TOPICS, replication_factor=replication_factor)
+    created = ensure_topics(KafkaSettings.load(), TOPICS, replication_factor=replication_factor)
     typer.echo(f"Created {', '.join(sorted(created))}." if created else "All topics are there.")
 
 
@@ -58,7 +58,7 @@ def asyncapi() -> None:
 @models.command("list")
 def list_models() -> None:
     """Print every model: version, status, when it was made, its NDCG@10."""
-    with connect(PostgresSettings(), "admin") as connection:
+    with connect(PostgresSettings.load(), "admin") as connection:
         rows = connection.execute(
             "SELECT version, status, created_at, metrics->>'ndcg@10' FROM ml_models ORDER BY created_at DESC"
         ).fetchall()
@@ -69,10 +69,10 @@ def list_models() -> None:
 @models.command()
 def promote(version: Annotated[str, typer.Argument(help="A version of `models list`.")]) -> None:
     """Make a recorded model live again and tell every worker."""
-    with connect(PostgresSettings(), "admin") as connection:
+    with connect(PostgresSettings.load(), "admin") as connection:
         connection.autocommit = True
         announced = announce_recorded(
-            connection, KafkaSettings(), version, reason=AnnouncementReason.PROMOTED, service="admin"
+            connection, KafkaSettings.load(), version, reason=AnnouncementReason.PROMOTED, service="admin"
         )
     typer.echo(f"{announced.model_version} is live, generation {announced.generation}.")
 

@@ -15,9 +15,9 @@ from recstream.ops.logs import LogSettings, configure_logging
 
 def main() -> int:
     """Serve until told to stop; return the exit status."""
-    settings = ApiSettings()
-    configure_logging("api", LogSettings())
-    app = create_app(make_services(settings, KafkaSettings(), PostgresSettings()))
+    settings = ApiSettings.load()
+    configure_logging("api", LogSettings.load())
+    app = create_app(make_services(settings, KafkaSettings.load(), PostgresSettings.load()))
     gc.freeze()  # what start-up made lives as long as the process; the collector need not walk it again
     config = uvicorn.Config(
         app,

@@ -5,13 +5,10 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import structlog
 from confluent_kafka import KafkaError, Message, Producer
 
 from recstream.kafka.settings import Config
 from recstream.messages.envelope import Headers
-
-log = structlog.get_logger()
 
 OnDelivery = Callable[[KafkaError | None], None]
 """Told once whether the record was delivered; called on the publisher's thread, so it must be quick."""
@@ -35,7 +32,7 @@ class Publisher:
     """An idempotent producer whose delivery reports are served by a thread of its own."""
 
     def __init__(self, config: Config) -> None:
-        self._producer = Producer(config | {"logger": log})
+        self._producer = Producer(config)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve_reports, name="delivery-reports", daemon=True)
 

@@ -23,8 +23,8 @@ log = structlog.get_logger()
 
 def main() -> int:
     """Wire the parts, consume until told to stop; return the exit status."""
-    settings, kafka, postgres = DbWriterSettings(), KafkaSettings(), PostgresSettings()
-    configure_logging("db_writer", LogSettings())
+    settings, kafka, postgres = DbWriterSettings.load(), KafkaSettings.load(), PostgresSettings.load()
+    configure_logging("db_writer", LogSettings.load())
     open_connection = partial(connect, postgres, "db_writer")
     producer = ConfirmingProducer(kafka.producer(settings.id, delivery_timeout_ms=60_000))
     maintenance = Maintenance(open_connection, settings.maintenance_interval_seconds)

@@ -23,8 +23,8 @@ log = structlog.get_logger()
 
 def main() -> int:
     """Wire the parts, consume until told to stop; return the exit status."""
-    settings, kafka, checkpoints = WorkerSettings(), KafkaSettings(), CheckpointSettings()
-    configure_logging("worker", LogSettings())
+    settings, kafka, checkpoints = WorkerSettings.load(), KafkaSettings.load(), CheckpointSettings.load()
+    configure_logging("worker", LogSettings.load())
     torch.set_num_threads(settings.threads)
     reloader = ModelReloader(kafka, checkpoints.dir, settings.id)
     producer = ConfirmingProducer(kafka.producer(settings.id, delivery_timeout_ms=60_000))

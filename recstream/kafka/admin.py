@@ -2,15 +2,12 @@
 
 from collections.abc import Iterable
 
-import structlog
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from recstream.kafka.settings import KafkaSettings
 from recstream.messages.topics import Topic
-
-log = structlog.get_logger()
 
 
 class TopicMismatch(RuntimeError):
@@ -27,7 +24,7 @@ def ensure_topics(
         TopicMismatch: a topic has fewer partitions than declared, or, where the number may never change, more.
     """
     declared = {topic.name: topic for topic in topics}
-    admin = AdminClient(settings.client("admin") | {"logger": log})
+    admin = AdminClient(settings.client("admin"))
     existing = admin.list_topics(timeout=timeout).topics
     for name in declared.keys() & existing.keys():
         found, wanted = len(existing[name].partitions), declared[name].partitions

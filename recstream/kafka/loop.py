@@ -66,15 +66,14 @@ class GroupSource:
         *,
         wait_seconds: float = 0.1,
         commit_interval_seconds: float = 1.0,
-        overrides: dict[str, str | int | float | bool] | None = None,
     ) -> None:
         self._wait_seconds = wait_seconds
         self._commit_interval = commit_interval_seconds
         self._last_commit = time.monotonic()
         self._owned: set[Partition] = set()
         self._done: dict[Partition, int] = {}
-        config = settings.consumer(client_id, group) | {"group.protocol": "consumer"} | (overrides or {})
-        self._consumer = Consumer(config | {"on_commit": self._on_commit, "logger": log})
+        config = settings.consumer(client_id, group) | {"group.protocol": "consumer"}
+        self._consumer = Consumer(config | {"on_commit": self._on_commit})
         self._consumer.subscribe(
             list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )

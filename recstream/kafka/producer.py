@@ -1,19 +1,16 @@
 """A producer whose flush() means that the broker has everything."""
 
-import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from recstream.kafka.settings import Config
 from recstream.messages.envelope import Headers
-
-log = structlog.get_logger()
 
 
 class ConfirmingProducer:
     """An idempotent producer for the consume loop. Not shared between threads."""
 
     def __init__(self, config: Config) -> None:
-        self._producer = Producer(config | {"logger": log})
+        self._producer = Producer(config)
         self._first_error: KafkaError | None = None
 
     def produce(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:

@@ -1,11 +1,15 @@
 """How to reach Kafka, and the client settings that all services share (DESIGN section 7)."""
 
+import logging
+from typing import Any
+
 from pydantic_settings import SettingsConfigDict
 
 from recstream.ops import ports
 from recstream.ops.settings import ServiceSettings
 
-Config = dict[str, str | int | float | bool]
+Config = dict[str, Any]
+"""What confluent-kafka takes: librdkafka's properties, and callbacks of its own."""
 
 
 class KafkaSettings(ServiceSettings):
@@ -20,6 +24,7 @@ class KafkaSettings(ServiceSettings):
         return {
             "bootstrap.servers": self.bootstrap_servers,
             "client.id": client_id,
+            "logger": logging.getLogger("librdkafka"),
             "socket.keepalive.enable": True,
             "socket.connection.setup.timeout.ms": 5_000,
             # After a broker's restart a person waits for this back-off, so it is short.

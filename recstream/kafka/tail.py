@@ -97,7 +97,7 @@ class Tail:
             assert self._stop.is_set()
 
     def _follow(self) -> None:
-        consumer = Consumer(self._config | {"logger": log})
+        consumer = Consumer(self._config)
         try:
             goal = self._place(consumer)
             last_progress = time.monotonic()

@@ -1,9 +1,11 @@
 """The base of every settings class: frozen, from the environment, secrets also from files."""
 
 import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -38,6 +40,23 @@ class ServiceSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def load(cls) -> Self:
+        """Return the settings of the environment; end the process with a sentence for each that is wrong.
+
+        For `__main__` modules. Elsewhere the constructor itself raises pydantic's ValidationError.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            prefix = cls.model_config.get("env_prefix") or ""
+            for found in error.errors(include_input=False, include_url=False):
+                name = f"{prefix}{'_'.join(str(part) for part in found['loc'])}".upper()
+                print(f"The setting {name} is not usable: {found['msg']}.", file=sys.stderr)
+        except OSError as error:
+            print(f"A settings file cannot be read: {error}.", file=sys.stderr)
+        sys.exit(2)
 
     @classmethod
     def settings_customise_sources(
