@@ -1,0 +1,155 @@
+"""The whole stack by its commands, beside whatever else runs: own state folder, own ports."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import pytest
+
+from launcher.layout import Layout
+from launcher.ports import free_offset
+from launcher.services import python_module
+from launcher.state import Phase, StackState, Status, read_state
+
+pytestmark = pytest.mark.integration
+
+T = TypeVar("T")
+
+
+def eventually(look: Callable[[], T], what: str, within_s: float = 60) -> T:
+    deadline = time.monotonic() + within_s
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"{what} did not come about"
+        time.sleep(0.1)
+    return found
+
+
+class Commands:
+    """The launcher's commands for one state folder."""
+
+    def __init__(self, home: Path) -> None:
+        self.layout = Layout(home, home / "checkpoints")
+        self.offset = free_offset(workers=1)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "RECSTREAM_HOME": str(self.layout.home), "NO_COLOR": "1"}
+        return subprocess.run(
+            python_module("launcher", *arguments), env=env, capture_output=True, text=True, timeout=240
+        )
+
+    def up(self) -> subprocess.CompletedProcess[str]:
+        return self.run("up", "--detach", "--no-train", f"--port-offset={self.offset}")
+
+    def state(self) -> StackState:
+        state = read_state(self.layout.state_file)
+        assert state is not None
+        return state
+
+    def pids(self) -> dict[str, int]:
+        return {service.name: service.process.pid for service in self.state().services if service.process}
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    commands = Commands(tmp_path_factory.mktemp("stack") / "home")
+    try:
+        yield commands
+    finally:
+        commands.run("down")
+        commands.run("reset", "--yes")
+
+
+@pytest.fixture
+def running(commands: Commands) -> Commands:
+    """Return a stack that runs; it is started where it does not."""
+    started = commands.up()
+    assert started.returncode == 0, started.stdout + started.stderr
+    return commands
+
+
+def test_up_ends_ready_and_a_second_one_says_so(running: Commands) -> None:
+    assert running.state().phase is Phase.READY
+    assert list(running.pids())[-1] == "api"
+    again = running.up()
+    assert again.returncode == 0
+    assert "is running already" in again.stdout
+    assert f"http://127.0.0.1:{8000 + running.offset}" in again.stdout
+
+
+def test_a_request_is_answered_as_a_table(running: Commands) -> None:
+    asked = running.run("request", "user_1", "--k", "3")
+    assert asked.returncode == 0, asked.stderr
+    lines = asked.stdout.splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["rank", "1", "2", "3"]
+    assert "source popularity" in asked.stdout
+
+
+def test_refused_input_is_explained(running: Commands) -> None:
+    asked = running.run("request", "no/such/user")
+    assert asked.returncode == 1
+    assert asked.stderr.startswith("error: The API refused the request (4")
+    assert "Traceback" not in asked.stderr
+
+
+def test_the_variables_of_env_reach_the_database(running: Commands) -> None:
+    exports = running.run("env").stdout
+    shell = f"{exports}\nprintf '%s' \"$PGUSER $PGDATABASE $PGPORT $KAFKA_BOOTSTRAP_SERVERS\""
+    printed = subprocess.run(["/bin/sh", "-c", shell], capture_output=True, text=True).stdout
+    assert printed == f"sasrec sasrec {5432 + running.offset} 127.0.0.1:{9092 + running.offset}"
+    users = running.run("psql", "-Atc", "SELECT count(*) FROM users")
+    assert users.stdout == "100\n"
+
+
+def test_a_killed_service_is_restarted_and_shown(running: Commands) -> None:
+    killed = running.pids()["worker-1"]
+    os.kill(killed, signal.SIGKILL)
+
+    def restarted() -> bool:
+        worker = next(service for service in running.state().services if service.name == "worker-1")
+        return worker.restarts > 0 and worker.status is Status.READY and worker.last_exit == -signal.SIGKILL
+
+    eventually(restarted, "the worker's restart")
+    assert running.pids()["worker-1"] != killed
+    assert "was ended by SIGKILL" in running.run("status").stdout
+
+
+def test_what_a_killed_launcher_leaves_is_recognised_and_replaced(running: Commands) -> None:
+    left = running.pids()
+    launcher = running.state().launcher
+    os.kill(launcher.pid, signal.SIGKILL)
+    eventually(lambda: launcher.find() is None, "the launcher's end")
+    assert "left kafka, postgres" in running.run("env").stderr.replace("left postgres, kafka", "left kafka, postgres")
+    assert running.run("status").returncode == 1
+    started = running.up()
+    assert started.returncode == 0, started.stdout + started.stderr
+    assert not set(left.values()) & set(running.pids().values())
+    assert not any(psutil.pid_exists(pid) for pid in left.values())
+
+
+def test_down_leaves_nothing_running_and_keeps_what_is_stored(running: Commands) -> None:
+    before = running.pids()
+    assert running.run("down").returncode == 0
+    assert not any(psutil.pid_exists(pid) for pid in before.values())
+    assert running.state().phase is Phase.STOPPED
+    assert running.up().returncode == 0
+    assert running.run("psql", "-Atc", "SELECT count(*) FROM users").stdout == "100\n"
+
+
+def test_a_failed_start_shows_the_log_and_leaves_nothing(commands: Commands) -> None:
+    commands.run("down")
+    password = commands.layout.secrets / "postgres_superuser_password"
+    hidden = password.rename(password.with_suffix(".hidden"))
+    try:
+        failed = commands.up()
+    finally:
+        hidden.rename(password)
+    assert failed.returncode == 1
+    assert "postgres_superuser_password" in failed.stderr.replace("\n", "")
+    assert "Traceback" not in failed.stderr
+    assert commands.pids() == {}
+    assert commands.state().phase is Phase.FAILED
