@@ -1,42 +1,45 @@
 """`python -m admin COMMAND`: prepare the database and Kafka, look at and choose models."""
 
+# Each command imports what it needs itself: every start of a stack waits for `migrate` and `topics`, and SQLAlchemy,
+# Alembic and the Kafka client take a second of a core together.
+
 import json
 from typing import Annotated
 
-import psycopg
-import sqlalchemy.exc
 import typer
-from confluent_kafka import KafkaException
-
-from recstream.db.engine import connect, make_engine
-from recstream.db.migrations import upgrade
-from recstream.db.partitions import ensure_partitions
-from recstream.db.settings import PostgresSettings
-from recstream.kafka.admin import TopicMismatch, ensure_topics
-from recstream.kafka.announcements import UnknownModel, announce_recorded
-from recstream.kafka.settings import KafkaSettings
-from recstream.messages.asyncapi import asyncapi_document
-from recstream.messages.control import AnnouncementReason
-from recstream.messages.topics import TOPICS
-from recstream.ops.clock import utc_now
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 models = typer.Typer(no_args_is_help=True, help="The models that were made, and which one is live.")
 app.add_typer(models, name="models")
 
 
+class _Failed(RuntimeError):
+    """What an operator can mend, in a sentence."""
+
+
 @app.command()
 def migrate() -> None:
     """Bring the database's tables to this version, and make the coming months' partitions."""
+    import psycopg
+    import sqlalchemy.exc
+
+    from recstream.db.engine import connect, make_engine
+    from recstream.db.migrations import upgrade
+    from recstream.db.partitions import ensure_partitions
+    from recstream.db.settings import PostgresSettings
+    from recstream.ops.clock import utc_now
+
     settings = PostgresSettings.load()
     engine = make_engine(settings, "admin")
     try:
         upgrade(engine)
+        with connect(settings, "admin") as connection:
+            connection.autocommit = True
+            ensure_partitions(connection, utc_now())
+    except (psycopg.OperationalError, sqlalchemy.exc.OperationalError) as error:
+        raise _Failed(f"PostgreSQL cannot be used: {_first_line(error)}") from error
     finally:
         engine.dispose()
-    with connect(settings, "admin") as connection:
-        connection.autocommit = True
-        ensure_partitions(connection, utc_now())
     typer.echo("The database is up to date.")
 
 
@@ -45,23 +48,41 @@ def topics(
     replication_factor: Annotated[int, typer.Option(help="Copies of each new topic; 3 on a cluster.")] = 1,
 ) -> None:
     """Create the topics that are missing."""
-    created = ensure_topics(KafkaSettings.load(), TOPICS, replication_factor=replication_factor)
+    from confluent_kafka import KafkaException
+
+    from recstream.kafka.admin import TopicMismatch, ensure_topics
+    from recstream.kafka.settings import KafkaSettings
+    from recstream.messages.topics import TOPICS
+
+    try:
+        created = ensure_topics(KafkaSettings.load(), TOPICS, replication_factor=replication_factor)
+    except (KafkaException, TopicMismatch) as error:
+        raise _Failed(f"The topics cannot be made: {error}") from error
     typer.echo(f"Created {', '.join(sorted(created))}." if created else "All topics are there.")
 
 
 @app.command()
 def asyncapi() -> None:
     """Print the AsyncAPI document of all topics, as docs/asyncapi.json holds it."""
+    from recstream.messages.asyncapi import asyncapi_document
+
     typer.echo(json.dumps(asyncapi_document(), indent=2))
 
 
 @models.command("list")
 def list_models() -> None:
     """Print every model: version, status, when it was made, its NDCG@10."""
-    with connect(PostgresSettings.load(), "admin") as connection:
-        rows = connection.execute(
-            "SELECT version, status, created_at, metrics->>'ndcg@10' FROM ml_models ORDER BY created_at DESC"
-        ).fetchall()
+    import psycopg
+
+    from recstream.db.engine import connect
+    from recstream.db.settings import PostgresSettings
+
+    query = "SELECT version, status, created_at, metrics->>'ndcg@10' FROM ml_models ORDER BY created_at DESC"
+    try:
+        with connect(PostgresSettings.load(), "admin") as connection:
+            rows = connection.execute(query).fetchall()
+    except psycopg.OperationalError as error:
+        raise _Failed(f"PostgreSQL cannot be used: {_first_line(error)}") from error
     for version, status, created_at, ndcg in rows:
         typer.echo(f"{version}  {status:9}  {created_at:%Y-%m-%d %H:%M}  {ndcg or '-'}")
 
@@ -69,31 +90,39 @@ def list_models() -> None:
 @models.command()
 def promote(version: Annotated[str, typer.Argument(help="A version of `models list`.")]) -> None:
     """Make a recorded model live again and tell every worker."""
-    with connect(PostgresSettings.load(), "admin") as connection:
-        connection.autocommit = True
-        announced = announce_recorded(
-            connection, KafkaSettings.load(), version, reason=AnnouncementReason.PROMOTED, service="admin"
-        )
+    import psycopg
+
+    from recstream.db.engine import connect
+    from recstream.db.settings import PostgresSettings
+    from recstream.kafka.announcements import UnknownModel, announce_recorded
+    from recstream.kafka.settings import KafkaSettings
+    from recstream.messages.control import AnnouncementReason
+
+    kafka = KafkaSettings.load()
+    try:
+        with connect(PostgresSettings.load(), "admin") as connection:
+            connection.autocommit = True
+            announced = announce_recorded(
+                connection, kafka, version, reason=AnnouncementReason.PROMOTED, service="admin"
+            )
+    except UnknownModel as error:
+        raise _Failed(f"There is no model {error}. `python -m admin models list` shows those there are.") from error
+    except psycopg.OperationalError as error:
+        raise _Failed(f"PostgreSQL cannot be used: {_first_line(error)}") from error
     typer.echo(f"{announced.model_version} is live, generation {announced.generation}.")
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
 def main() -> None:
-    """Run the command; failures that an operator can cause end in one sentence and exit status 1."""
+    """Run the command; what an operator can mend ends in one sentence and exit status 1."""
     try:
         app()
-    except UnknownModel as error:
-        _fail(f"There is no model {error}. `python -m admin models list` shows those there are.")
-    except TopicMismatch as error:
-        _fail(str(error))
-    except (psycopg.OperationalError, sqlalchemy.exc.OperationalError) as error:
-        _fail(f"PostgreSQL cannot be reached or refused: {str(error).splitlines()[0]}")
-    except KafkaException as error:
-        _fail(f"Kafka cannot be reached or refused: {error}")
-
-
-def _fail(sentence: str) -> None:
-    typer.echo(sentence, err=True)
-    raise SystemExit(1)
+    except _Failed as failure:
+        typer.echo(str(failure), err=True)
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

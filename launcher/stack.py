@@ -42,6 +42,7 @@ class Stack:
         ports: Ports,
         train: bool = True,
         port_offset: int = 0,
+        services: bool = True,
         on_steps: Callable[[list[Step]], None] = lambda steps: None,
     ) -> None:
         """Describe the stack; nothing starts yet.
@@ -51,6 +52,7 @@ class Stack:
             ports: its ports, one for each worker among them.
             train: whether to train a first model where there is none.
             port_offset: how far `ports` are from the defaults, to propose others where one is taken.
+            services: whether to start anything beside Kafka and PostgreSQL, with their topics and tables.
             on_steps: called with all steps after each change, from any thread.
         """
         self.layout = layout
@@ -58,6 +60,7 @@ class Stack:
         self.stop_requested = threading.Event()
         self._train = train
         self._port_offset = port_offset
+        self._services = services
         self.on_steps = on_steps
         self._steps = Steps(self._publish)
         self._supervisor = Supervisor(self._publish, self.stop_requested)
@@ -79,7 +82,7 @@ class Stack:
         self.stop()
 
     def start(self) -> None:
-        """Start everything, and return when a request would be answered.
+        """Start everything, and return when a request would be answered (without services, when Kafka and SQL would).
 
         Raises:
             AlreadyRunning: where the stack runs.
@@ -93,7 +96,10 @@ class Stack:
             raise AlreadyRunning("Recstream is running already.") from None
         try:
             self._prepare()
-            self._start_all()
+            self._together(self._start_kafka, self._start_postgres)
+            if self._services:
+                self._start_services()
+            self._set_ready()
         except BaseException as error:
             self._stop(Phase.STOPPED if isinstance(error, Interrupted) else Phase.FAILED, error)
             raise
@@ -129,8 +135,7 @@ class Stack:
         self._rotate_logs()
         self._publish()
 
-    def _start_all(self) -> None:
-        self._together(self._start_kafka, self._start_postgres)
+    def _start_services(self) -> None:
         specs = own_services(self.layout, self.ports, self._env)
         for spec in specs:
             self._supervisor.start(spec)
@@ -139,6 +144,8 @@ class Stack:
             self._train_first_model()
         self._together(*(lambda name=spec.name: self._await_service(name) for spec in specs if spec.name != "api"))
         self._await_live_model()
+
+    def _set_ready(self) -> None:
         if self.state is not None:
             self.state.phase = Phase.READY
             self.state.ready_after_s = time.time() - self.state.started_at

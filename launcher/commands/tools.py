@@ -6,18 +6,23 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import FrameType
 
 import typer
 from filelock import FileLock, Timeout
+from rich.console import Console
 
 from launcher.commands.running import RunningStack, running_stack
-from launcher.errors import LauncherError
-from launcher.layout import CHECKOUT
-from launcher.ports import is_free
-from launcher.service_env import password_file, service_variables, trainer_env, worker_env
+from launcher.commands.up import signals_to
+from launcher.errors import Interrupted, LauncherError
+from launcher.layout import CHECKOUT, Layout
+from launcher.ports import Ports, is_free
+from launcher.service_env import password_file, service_env, service_variables, trainer_env, worker_env
 from launcher.services import python_module
+from launcher.state import read_state
+from launcher.steps import StepDisplay
 from recstream.ops import ports as default_ports
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -27,13 +32,19 @@ _LOOK_S = 0.5
 
 
 def train(context: typer.Context) -> None:
-    """Train a model on what is stored and put it into service. Options are the trainer's."""
-    _replace_by("trainer", context.args, memory_kept=True)
+    """Train a model on what is stored and put it into service. Options are the trainer's.
+
+    Without a running stack, Kafka and PostgreSQL are started for so long.
+    """
+    _run("trainer", context.args, memory_kept=True)
 
 
 def seed(context: typer.Context) -> None:
-    """Load interactions: the demo's, MovieLens, or a CSV file. Options are the seeder's."""
-    _replace_by("seeder", context.args, memory_kept=False)
+    """Load interactions: the demo's, MovieLens, or a CSV file. Options are the seeder's.
+
+    Without a running stack, Kafka and PostgreSQL are started for so long.
+    """
+    _run("seeder", context.args, memory_kept=False)
 
 
 def env() -> None:
@@ -104,15 +115,44 @@ def _claim_worker(stack: RunningStack, held: ExitStack) -> tuple[int, int]:
     raise LauncherError("No further worker's port is free.")
 
 
-def _replace_by(module: str, arguments: list[str], memory_kept: bool) -> None:
-    """Let the module take over this process: its output, progress, Ctrl-C and exit status are its own."""
-    if "--help" in arguments or "-h" in arguments:
-        environment = dict(os.environ)
-    else:
-        stack = running_stack()
-        environment = trainer_env(stack.env) if memory_kept else stack.env
+def _run(module: str, arguments: list[str], memory_kept: bool) -> None:
+    """Run the module against the running stack; where none runs, against Kafka and PostgreSQL for so long."""
     command = python_module(module, *arguments)
-    os.execve(command[0], command, environment)  # noqa: S606
+    if "--help" in arguments or "-h" in arguments:
+        os.execv(command[0], command)  # noqa: S606
+    state = read_state(Layout.from_environment().state_file)
+    if state is not None and state.is_running():
+        environment = running_stack().env
+        # It takes over this process: its output, progress, Ctrl-C and exit status are its own.
+        os.execve(command[0], command, trainer_env(environment) if memory_kept else environment)  # noqa: S606
+    raise typer.Exit(_run_alone(command, memory_kept))
+
+
+def _run_alone(command: Sequence[str], memory_kept: bool) -> int:
+    from launcher.stack import Stack  # Here, because what it imports would slow every other command down.
+
+    layout, ports = Layout.from_environment(), Ports.free(workers=0)
+    console = Console(stderr=True)
+    with StepDisplay(console) as display:
+        stack = Stack(layout, ports, services=False, on_steps=display.update)
+        with signals_to(stack):
+            try:
+                stack.start()
+            except Interrupted:
+                return 130
+    with signals_to(stack):
+        try:
+            environment = service_env(os.environ, layout, ports)
+            process = subprocess.Popen(
+                command, env=trainer_env(environment) if memory_kept else environment, start_new_session=True
+            )
+            while process.poll() is None:
+                if stack.stop_requested.wait(_LOOK_S):
+                    process.send_signal(signal.SIGINT)
+                    process.wait()
+        finally:
+            stack.stop()
+    return process.returncode
 
 
 def _psql_env(stack: RunningStack) -> dict[str, str]:

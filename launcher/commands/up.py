@@ -60,7 +60,7 @@ def _run(console: Console, layout: Layout, ports: Ports, train: bool, port_offse
     from launcher.stack import Stack
 
     stack = Stack(layout, ports, train=train, port_offset=port_offset)
-    with _signals_to(stack):
+    with signals_to(stack):
         with StepDisplay(console) as display:
             stack.on_steps = display.update
             try:
@@ -85,7 +85,7 @@ def _run(console: Console, layout: Layout, ports: Ports, train: bool, port_offse
 
 
 @contextmanager
-def _signals_to(stack: "Stack") -> Iterator[None]:
+def signals_to(stack: "Stack") -> Iterator[None]:
     """Let Ctrl-C and the like ask the stack to stop; a second one ends its processes at once."""
 
     def ask(number: int, frame: FrameType | None) -> None:

@@ -56,6 +56,8 @@ def configure_logging(service: str, settings: LogSettings) -> None:
     # One line a request is what metrics are for.
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # Its warnings are about what it is about to try again by itself, at every start of a broker.
+    logging.getLogger("librdkafka").setLevel(logging.ERROR)
 
 
 def _with_service(service: str) -> structlog.typing.Processor:
