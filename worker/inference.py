@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recstream.model.ranking import Query, Ranking, SasrecRanker
-
 from recstream.messages.inference import InferenceRequested, Source
 from recstream.model.bundle import Bundle, open_bundle
 from recstream.model.popularity import Popularity
+from recstream.model.ranking import Query, Ranking, SasrecRanker
 
 
 class ModelError(RuntimeError):
