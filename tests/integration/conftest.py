@@ -39,7 +39,7 @@ T = TypeVar("T")
 ITEMS = [str(number) for number in range(1, 201)]
 
 
-def eventually(look: Callable[[], T], *, within: float = 30, what: str = "the condition") -> T:
+def eventually(look: Callable[[], T], *, within: float = 60, what: str = "the condition") -> T:
     """Return the first truthy result of `look`; fail where none comes within so many seconds."""
     deadline = time.monotonic() + within
     while True:
