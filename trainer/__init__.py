@@ -1,0 +1,1 @@
+"""Trains a model on the interactions in PostgreSQL, measures it, writes its bundle and announces it."""

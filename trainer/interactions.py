@@ -1,0 +1,134 @@
+"""Everybody's histories from PostgreSQL as two arrays, never as a Python object a row."""
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+from psycopg import sql
+
+from recstream.model.manifest import DataWindow
+
+POSITIVE_EVENTS: Final = ("view", "like", "purchase", "rating")
+"""Event types that feed histories; a dismissal does not."""
+
+_COPY_HEADER_BYTES: Final = 19
+"""Signature, flags and the length of an empty extension (PostgreSQL's documentation of COPY, "Binary Format")."""
+_ROW_HEADER_BYTES: Final = 26
+"""Number of fields, the array's size, its dimensions, null flag and element type, then its length and lower bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interactions:
+    """Histories of all users, one after another, each in the order of time and arrival.
+
+    User u's item codes are `codes[offsets[u] : offsets[u + 1]]`; code c is `item_ids[c - 1]`. 4 bytes an interaction
+    and 8 a user.
+    """
+
+    item_ids: tuple[str, ...]
+    codes: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    first_at: datetime | None
+    last_at: datetime | None
+
+    @property
+    def n_items(self) -> int:
+        """Items with an interaction."""
+        return len(self.item_ids)
+
+    @property
+    def n_users(self) -> int:
+        """Users with an interaction."""
+        return len(self.offsets) - 1
+
+    @property
+    def window(self) -> DataWindow:
+        """What the manifest says about the data."""
+        return DataWindow(
+            first_at=self.first_at,
+            last_at=self.last_at,
+            interactions=len(self.codes),
+            users=self.n_users,
+            items=self.n_items,
+        )
+
+
+def read_interactions(
+    connection: psycopg.Connection, *, min_item_count: int = 1, on_progress: Callable[[int, int], None] | None = None
+) -> Interactions:
+    """Read all positive interactions in one snapshot; `on_progress` is told rows done and rows in all.
+
+    Items with fewer than `min_item_count` interactions are left out, with those interactions. Raises psycopg.Error.
+    """
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    with connection.transaction():
+        _number_items(connection, min_item_count)
+        summary = connection.execute(
+            "SELECT coalesce(sum(interactions), 0)::int8, min(first_at), max(last_at) FROM trainer_items"
+        ).fetchone()
+        assert summary is not None
+        total, first_at, last_at = summary
+        codes, offsets = _copy_histories(connection, total, on_progress)
+        item_ids = tuple(row[0] for row in connection.execute("SELECT item_id FROM trainer_items ORDER BY code"))
+        connection.execute("DROP TABLE trainer_items")
+    return Interactions(item_ids, codes, offsets, first_at, last_at)
+
+
+def _number_items(connection: psycopg.Connection, min_item_count: int) -> None:
+    connection.execute(
+        sql.SQL(
+            """
+            CREATE TEMPORARY TABLE trainer_items ON COMMIT DROP AS
+            SELECT item_id, (row_number() OVER (ORDER BY item_id))::int4 AS code, interactions, first_at, last_at
+            FROM (
+                SELECT item_id, count(*) AS interactions, min(created_at) AS first_at, max(created_at) AS last_at
+                FROM interactions WHERE event_type = ANY ({events}) GROUP BY item_id HAVING count(*) >= {least}
+            ) AS counted
+            """
+        ).format(events=sql.Literal(list(POSITIVE_EVENTS)), least=sql.Literal(min_item_count))
+    )
+    connection.execute("ANALYZE trainer_items")
+
+
+def _copy_histories(
+    connection: psycopg.Connection, total: int, on_progress: Callable[[int, int], None] | None
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Copy one row a user: the array of that user's codes.
+
+    An array a user, because libpq hands rows over one by one: 20 million rows would be as many calls. The id breaks
+    ties in time in the order of arrival, which sorting by item would not keep.
+    """
+    codes = np.empty(total, dtype=np.int32)
+    offsets = array("q", [0])
+    done = 0
+    statement = sql.SQL(
+        """
+        COPY (
+            SELECT array_agg(code ORDER BY created_at, id)
+            FROM interactions JOIN trainer_items USING (item_id)
+            WHERE event_type = ANY ({events}) GROUP BY user_id
+        ) TO STDOUT (FORMAT binary)
+        """
+    ).format(events=sql.Literal(list(POSITIVE_EVENTS)))
+    with connection.cursor().copy(statement) as copy:
+        skip = _COPY_HEADER_BYTES
+        for message in copy:
+            row = memoryview(message)[skip:]
+            skip = 0
+            if len(row) < _ROW_HEADER_BYTES:  # the trailer
+                continue
+            # Each element is its length (always 4) and its value, both big-endian.
+            elements = np.frombuffer(row, dtype=">i4", offset=_ROW_HEADER_BYTES)
+            length = len(elements) // 2
+            codes[done : done + length] = elements[1::2]
+            done += length
+            offsets.append(done)
+            if on_progress is not None and len(offsets) % 1024 == 0:
+                on_progress(done, total)
+    assert done == total, "the snapshot changed while it was read"
+    return codes, np.frombuffer(offsets, dtype=np.int64)

@@ -1,0 +1,93 @@
+"""What a person sees of a training: a bar on a terminal, a line now and then elsewhere, and the closing table."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:  # these import torch, which takes seconds; a run that is refused must not
+    from trainer.evaluation import Evaluation
+    from trainer.training import Epoch
+
+_SECONDS_BETWEEN_LINES = 5.0
+SHOWN_METRICS = ("ndcg@5", "ndcg@10", "ndcg@20", "recall@5", "recall@10", "recall@20", "mrr@10", "coverage@10")
+
+
+class Reporter:
+    """Writes to one console; use `bar` around each step that may take long."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._last_line = 0.0
+
+    def say(self, text: str) -> None:
+        """Print one line, however narrow the console."""
+        self._console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    @contextmanager
+    def bar(self, description: str) -> Iterator[None]:
+        """Show a bar until the end of the block where the console is a terminal."""
+        if not self._console.is_terminal:
+            yield
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=self._console, transient=True) as self._progress:
+            self._task = self._progress.add_task(description, total=None)
+            try:
+                yield
+            finally:
+                self._progress = self._task = None
+
+    def advance(self, done: int, total: int) -> None:
+        """Move the bar."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, total=total)
+
+    def rows_read(self, done: int, total: int) -> None:
+        """Move the bar, or print a line if the last one is long ago."""
+        self.advance(done, total)
+        if self._progress is None and self._line_is_due():
+            self.say(f"  read {done:,} of {total:,} interactions")
+
+    def epoch(self, epoch: "Epoch", best: "Epoch") -> None:
+        """Tell how an epoch went: in the bar, or on a line if the last one is long ago."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(
+                self._task,
+                description=f"epoch {epoch.number + 1}, loss {epoch.loss:.3f}, validation NDCG@10 {epoch.ndcg:.4f} "
+                f"(best {best.ndcg:.4f} in epoch {best.number})",
+            )
+        elif self._line_is_due():
+            self.say(
+                f"  epoch {epoch.number}: loss {epoch.loss:.3f}, validation NDCG@10 {epoch.ndcg:.4f} "
+                f"(best {best.ndcg:.4f} in epoch {best.number}), {epoch.seconds:.0f} s"
+            )
+
+    def table(self, model: "Evaluation", popularity: "Evaluation") -> None:
+        """Print the model beside the popularity list, on the test item."""
+        table = Table(title=f"Test on {model.users:,} users: each one's last item, ranked among all unseen ones")
+        table.add_column("metric")
+        for column in ("SASRec", "popularity", "ratio"):
+            table.add_column(column, justify="right")
+        for name in SHOWN_METRICS:
+            ours, theirs = model.metrics[name], popularity.metrics[name]
+            table.add_row(name, f"{ours:.4f}", f"{theirs:.4f}", f"{ours / theirs:.2f}" if theirs else "-")
+        self._console.print(table)
+        if model.repeats:
+            self.say(
+                f"{model.repeats:,} users are left out: their last item is one they had seen before, "
+                "which recommendations leave out."
+            )
+
+    def _line_is_due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last_line < _SECONDS_BETWEEN_LINES:
+            return False
+        self._last_line = now
+        return True
