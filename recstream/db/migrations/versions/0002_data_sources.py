@@ -17,7 +17,7 @@ def upgrade() -> None:
         sa.Column("interactions", sa.BigInteger, nullable=False),
         sa.Column("imported_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("source", "name", name="pk_data_sources"),
-        sa.CheckConstraint("source IN ('synthetic', 'movielens', 'csv')", name="ck_data_sources_source"),
+        sa.CheckConstraint("source IN ('synthetic', 'movielens', 'csv')", name=op.f("ck_data_sources_source")),
         comment="What the seeder imported. Item ids of two sources may mean different things.",
     )
 
