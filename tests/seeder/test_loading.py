@@ -1,6 +1,7 @@
 """Imports into a real PostgreSQL."""
 
 import io
+import signal
 import uuid
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from recstream.db.settings import PostgresSettings
 from seeder import loading
 from seeder.custom_csv import CsvOptions, open_csv
 from seeder.event_ids import event_ids
-from seeder.interruption import Interruption
+from seeder.interruption import Interrupted, Interruption
 from seeder.loading import Mode, Outcome, load
 from seeder.movielens import open_movielens
 from seeder.problem import SeedingProblem
@@ -177,6 +178,7 @@ def test_later_events_get_greater_ids(connection: psycopg.Connection) -> None:
 def test_users_span_from_their_first_event_to_their_last(connection: psycopg.Connection) -> None:
     run(connection, Rows([row("u", "1", _US), row("u", "2", _US + _HOUR_US)]))
     run(connection, Rows([row("u", "3", _US - _HOUR_US), row("v", "1", _US)]))
+    run(connection, Rows([row("u", "4", _US)]))
     with connection.transaction():
         users = connection.execute(
             "SELECT user_id, extract(epoch FROM last_seen_at - first_seen_at)::int FROM users ORDER BY 1"
@@ -241,6 +243,21 @@ def test_a_failure_on_the_way_leaves_everything_as_it_was(connection: psycopg.Co
     assert stored(connection, "id, event_id") == before
     assert definitions(connection) == structure
     assert (count(connection, "items"), count(connection, "users")) == (1, 1)
+
+
+def test_an_interruption_between_two_statements_is_rolled_back(
+    connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL knows of no error here, so the rollback is the seeder's own."""
+
+    def interrupt(_connection: psycopg.Connection) -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(loading, "_insert_items", interrupt)
+    with pytest.raises(Interrupted) as caught:
+        run(connection, Rows([row("u", "1")], [Item("1", "One", ())]))
+    assert caught.value.consequence == "Nothing was imported."
+    assert (count(connection, "interactions"), count(connection, "users")) == (0, 0)
 
 
 def test_a_failure_while_writing_brings_the_indexes_back(
