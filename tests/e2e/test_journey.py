@@ -16,9 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from launcher.errors import LauncherError
-from launcher.ports import Ports
-from tests.integration.conftest import eventually
+from launcher.ports import Ports, free_offset
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
 
@@ -72,21 +71,10 @@ class Stack:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Return a stack that is not running; it is stopped at the end."""
-    chosen = Stack(tmp_path_factory.mktemp("stack"), _free_offset())
+    chosen = Stack(tmp_path_factory.mktemp("stack"), free_offset(workers=3))
     yield chosen
     chosen.run("down")
     chosen.run("reset", "--yes")  # its database may lie outside the folder that pytest removes
-
-
-def _free_offset() -> int:
-    for _ in range(50):
-        offset = random.randrange(10_000, 18_000)
-        try:
-            Ports.with_offset(offset, 3).require_free(offset)
-        except LauncherError:
-            continue
-        return offset
-    pytest.fail("no free ports")
 
 
 class _Load:

@@ -6,12 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 import httpx
 import numpy as np
@@ -33,22 +31,9 @@ from recstream.model.net import Sasrec
 from recstream.model.popularity import Popularity
 from recstream.model.vocabulary import Vocabulary
 from recstream.model.weights import save_weights
-
-T = TypeVar("T")
+from tests.waiting import eventually
 
 ITEMS = [str(number) for number in range(1, 201)]
-
-
-def eventually(look: Callable[[], T], *, within: float = 60, what: str = "the condition") -> T:
-    """Return the first truthy result of `look`; fail where none comes within so many seconds."""
-    deadline = time.monotonic() + within
-    while True:
-        found = look()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come about within {within} s; last seen: {found!r}")
-        time.sleep(0.05)
 
 
 @dataclass

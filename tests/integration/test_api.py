@@ -11,7 +11,8 @@ import httpx
 import psycopg
 import pytest
 
-from tests.integration.conftest import ITEMS, Services, eventually, make_sasrec
+from tests.integration.conftest import ITEMS, Services, make_sasrec
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

@@ -25,7 +25,7 @@ from recstream.messages.codec import decode
 from recstream.messages.control import AnnouncementReason, ModelAnnounced
 from recstream.messages.identifiers import new_request_id
 from recstream.messages.topics import SYSTEM_CONTROL
-from tests.integration.conftest import eventually
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

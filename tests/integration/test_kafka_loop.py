@@ -13,7 +13,7 @@ from recstream.kafka import loop
 from recstream.kafka.producer import ConfirmingProducer
 from recstream.kafka.settings import KafkaSettings
 from recstream.kafka.tail import Start, Tail
-from tests.integration.conftest import eventually
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

@@ -28,7 +28,8 @@ from recstream.messages.topics import (
 )
 from recstream.model.manifest import WEIGHTS
 from recstream.ops.clock import utc_now
-from tests.integration.conftest import Services, eventually, make_sasrec
+from tests.integration.conftest import Services, make_sasrec
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
 

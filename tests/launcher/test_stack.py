@@ -3,10 +3,8 @@
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
 import pytest
@@ -15,18 +13,9 @@ from launcher.layout import Layout
 from launcher.ports import free_offset
 from launcher.services import python_module
 from launcher.state import Phase, StackState, Status, read_state
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
-
-T = TypeVar("T")
-
-
-def eventually(look: Callable[[], T], what: str, within_s: float = 60) -> T:
-    deadline = time.monotonic() + within_s
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"{what} did not come about"
-        time.sleep(0.1)
-    return found
 
 
 class Commands:

@@ -5,8 +5,7 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from launcher.errors import Interrupted, LauncherError
 from launcher.service import ServiceSpec
 from launcher.state import ServiceState, Status
 from launcher.supervisor import LONGEST_DELAY_S, Supervisor, restart_delay
+from tests.waiting import eventually
 
 _SERVE = """
 import pathlib, signal, sys, time
@@ -22,13 +22,6 @@ signal.signal(signal.SIGTERM, lambda *_: (open(sys.argv[2], "a").write(sys.argv[
 pathlib.Path(sys.argv[1]).touch()
 time.sleep(120)
 """
-
-
-def eventually(holds: Callable[[], bool], within_s: float = 20) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
 
 
 class Bench:
