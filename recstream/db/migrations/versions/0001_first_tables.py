@@ -19,7 +19,7 @@ def upgrade() -> None:
         "installation",
         sa.Column("only_row", sa.Boolean, nullable=False, server_default="true"),
         sa.Column("epoch", sa.Uuid, nullable=False),
-        sa.CheckConstraint("only_row", name="ck_installation_only_row"),
+        sa.CheckConstraint("only_row", name=op.f("ck_installation_only_row")),
         sa.PrimaryKeyConstraint("only_row", name="pk_installation"),
         comment="One row, made with the database; its epoch, a UUIDv7, outranks those of older databases.",
     )
@@ -51,7 +51,7 @@ def upgrade() -> None:
         sa.Column("weight", sa.Double, nullable=False, server_default="1"),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint(
-            "event_type IN ('view', 'like', 'purchase', 'rating', 'dismiss')", name="ck_interactions_event_type"
+            "event_type IN ('view', 'like', 'purchase', 'rating', 'dismiss')", name=op.f("ck_interactions_event_type")
         ),
         sa.PrimaryKeyConstraint("id", name="pk_interactions"),
         sa.UniqueConstraint("event_id", name="uq_interactions_event_id"),
@@ -71,7 +71,7 @@ def upgrade() -> None:
         sa.Column("completed_at", sa.DateTime(timezone=True)),
         sa.Column("error_type", sa.Text),
         sa.CheckConstraint(
-            "status IN ('PENDING', 'COMPLETED', 'FAILED', 'EXPIRED', 'CANCELLED')", name="ck_predictions_status"
+            "status IN ('PENDING', 'COMPLETED', 'FAILED', 'EXPIRED', 'CANCELLED')", name=op.f("ck_predictions_status")
         ),
         sa.PrimaryKeyConstraint("request_id", name="pk_predictions"),
         postgresql_partition_by="RANGE (request_id)",
@@ -117,7 +117,7 @@ def upgrade() -> None:
         sa.Column("decision", JSONB),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("promoted_at", sa.DateTime(timezone=True)),
-        sa.CheckConstraint("status IN ('candidate', 'live', 'retired', 'refused')", name="ck_ml_models_status"),
+        sa.CheckConstraint("status IN ('candidate', 'live', 'retired', 'refused')", name=op.f("ck_ml_models_status")),
         sa.PrimaryKeyConstraint("version", name="pk_ml_models"),
         comment="Every bundle made, and which one is live. generation is that of its latest announcement.",
     )
