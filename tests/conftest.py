@@ -8,17 +8,21 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
+from sqlalchemy import update
 
 from launcher.infrastructure import LocalInfrastructure
 from launcher.postgres import SUPERUSER
 from recstream.db.engine import make_engine
 from recstream.db.migrations import upgrade
 from recstream.db.settings import PostgresSettings
+from recstream.db.tables import installation
 from recstream.kafka.admin import ensure_topics
 from recstream.kafka.settings import KafkaSettings
 from recstream.messages.topics import TOPICS
 
 _TEMPLATE = "recstream_template"
+_OLDEST_EPOCH = uuid.UUID("00000000-0000-7000-8000-000000000000")
+"""Of every test's database: they share `system.control` with the running services, whose epoch must outrank theirs."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,6 +57,8 @@ def migrated_template(infrastructure: LocalInfrastructure) -> str:
         connection.execute(sql.SQL("CREATE DATABASE {} OWNER sasrec").format(sql.Identifier(_TEMPLATE)))
     engine = make_engine(_settings(infrastructure, _TEMPLATE), "tests")
     upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(update(installation).values(epoch=_OLDEST_EPOCH))
     engine.dispose()
     return _TEMPLATE
 
