@@ -52,7 +52,7 @@ def test_the_overview_names_every_command() -> None:
     assert all(f"  {command} " in text for command in [*COMMANDS, "train", "seed", "psql"])
 
 
-@pytest.mark.parametrize("command", [["env"], ["worker"], ["psql"], ["train"], ["seed"], ["request", "user_1"]])
+@pytest.mark.parametrize("command", [["env"], ["worker"], ["psql"], ["request", "user_1"]])
 def test_commands_that_need_the_stack_say_so(layout: Layout, command: list[str]) -> None:
     with pytest.raises(LauncherError, match=r"^Recstream is not running\. Start it with \./run up$"):
         run(*command)

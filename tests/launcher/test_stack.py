@@ -142,3 +142,32 @@ def test_a_failed_start_shows_the_log_and_leaves_nothing(commands: Commands) -> 
     assert "Traceback" not in failed.stderr
     assert commands.pids() == {}
     assert commands.state().phase is Phase.FAILED
+
+
+def test_seeding_without_a_stack_starts_what_it_needs_and_stops_it(tmp_path: Path) -> None:
+    stopped = Commands(tmp_path / "home")
+    try:
+        first = stopped.run("seed", "--users", "20")
+        assert first.returncode == 0, first.stdout + first.stderr
+        assert "Announced popularity-" in first.stdout
+        state = stopped.state()
+        assert not state.is_running()
+        assert state.phase is Phase.STOPPED
+        assert state.leftovers() == []
+        again = stopped.run("seed")
+        assert again.returncode == 0, again.stdout + again.stderr
+        assert "holds interactions already" in again.stdout
+    finally:
+        stopped.run("reset", "--yes")  # its database may lie outside the folder that pytest removes
+
+
+def test_a_failure_of_seeding_is_the_commands_own(tmp_path: Path) -> None:
+    stopped = Commands(tmp_path / "home")
+    try:
+        failed = stopped.run("seed", "--source", "csv", str(tmp_path / "nothing.csv"))
+        assert failed.returncode != 0
+        assert "nothing.csv" in failed.stderr
+        assert "Traceback" not in failed.stderr
+        assert not stopped.state().is_running()
+    finally:
+        stopped.run("reset", "--yes")
