@@ -22,6 +22,8 @@ class Ports:
     """Every port that the launcher opens, all on the loopback address. `workers` are the workers' metrics ports."""
 
     api: int
+    ui: int
+    prometheus: int
     kafka: int
     kafka_controller: int
     postgres: int
@@ -34,6 +36,8 @@ class Ports:
         first_worker = default.WORKER_METRICS + offset
         return cls(
             api=default.API + offset,
+            ui=default.UI + offset,
+            prometheus=default.PROMETHEUS + offset,
             kafka=default.KAFKA + offset,
             kafka_controller=default.KAFKA_CONTROLLER + offset,
             postgres=default.POSTGRES + offset,
@@ -44,13 +48,15 @@ class Ports:
     @classmethod
     def free(cls, workers: int = 2) -> "Ports":
         """Return ports that nothing listens on, chosen at random so that parallel callers hardly meet."""
-        api, kafka, kafka_controller, postgres, db_writer, *others = free_ports(5 + workers)
-        return cls(api, kafka, kafka_controller, postgres, db_writer, tuple(others))
+        api, ui, prometheus, kafka, kafka_controller, postgres, db_writer, *others = free_ports(7 + workers)
+        return cls(api, ui, prometheus, kafka, kafka_controller, postgres, db_writer, tuple(others))
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
         """Yield (service, port)."""
         yield from (
             ("api", self.api),
+            ("ui", self.ui),
+            ("prometheus", self.prometheus),
             ("kafka", self.kafka),
             ("kafka's controller", self.kafka_controller),
             ("postgres", self.postgres),

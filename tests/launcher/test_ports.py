@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -39,9 +40,8 @@ def test_free_ports_differ_and_can_be_listened_on() -> None:
 
 def test_a_taken_port_is_named_with_its_service_its_holder_and_a_remedy(listener: socket.socket) -> None:
     taken = listener.getsockname()[1]
-    a, b, c, d, *workers = free_ports(6)
     with pytest.raises(LauncherError) as raised:
-        Ports(a, b, c, taken, d, tuple(workers)).require_free(offset=0)
+        replace(Ports.free(), postgres=taken).require_free(offset=0)
     message = str(raised.value)
     assert f"Port {taken} for postgres is taken" in message
     assert f"(process {os.getpid()})" in message
@@ -49,9 +49,8 @@ def test_a_taken_port_is_named_with_its_service_its_holder_and_a_remedy(listener
 
 
 def test_the_proposed_offset_is_one_whose_ports_are_free(listener: socket.socket) -> None:
-    a, b, c, d, worker = free_ports(5)
     with pytest.raises(LauncherError) as raised:
-        Ports(listener.getsockname()[1], a, b, c, d, (worker,)).require_free(offset=0)
+        replace(Ports.free(workers=1), api=listener.getsockname()[1]).require_free(offset=0)
     offset = int(str(raised.value).rsplit(" ", 1)[1])
     assert all(is_free(port) for _, port in Ports.with_offset(offset, workers=1))
 

@@ -36,7 +36,7 @@ class Checkout:
         (self.root / "requirements").mkdir(parents=True)
         shutil.copy(CHECKOUT / "run", self.root)
         (self.root / "pyproject.toml").write_text("[project]\n")
-        for name in ("runtime", "torch", "dev"):
+        for name in ("services", "launcher", "ui", "torch", "dbt", "dev"):
             (self.root / "requirements" / f"{name}.lock").write_text(f"{name}==1.0 \\\n    --hash=sha256:0\n")
         self.bin = root / "bin"
         self.bin.mkdir()
@@ -64,7 +64,10 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
 
 
-RUNTIME = "pip --require-hashes -r requirements/runtime.lock"
+SERVICES = "pip --require-hashes -r requirements/services.lock"
+LAUNCHER = "pip --require-hashes -r requirements/launcher.lock"
+UI = "pip --require-hashes -r requirements/ui.lock"
+DBT = "pip --require-hashes -r requirements/dbt.lock"
 PROJECT = "pip --no-build-isolation --no-deps --editable ."
 TORCH = "pip --require-hashes -r requirements/torch.lock"
 TOOLS = "pip --require-hashes -r requirements/dev.lock"
@@ -73,7 +76,7 @@ TOOLS = "pip --require-hashes -r requirements/dev.lock"
 def test_up_installs_everything_once(checkout: Checkout) -> None:
     first = checkout.run("up", "--detach")
     assert first.returncode == 0, first.stderr
-    assert checkout.calls() == ["venv", RUNTIME, PROJECT, TORCH, "launcher  up --detach"]
+    assert checkout.calls() == ["venv", SERVICES, LAUNCHER, PROJECT, UI, "venv", DBT, TORCH, "launcher  up --detach"]
     assert "5-6 GB" in first.stderr
     again = checkout.run("up")
     assert checkout.calls() == ["launcher  up"]
@@ -81,9 +84,9 @@ def test_up_installs_everything_once(checkout: Checkout) -> None:
 
 
 @pytest.mark.parametrize("command", ["down", "status", "logs", "--help", "reset"])
-def test_commands_that_compute_nothing_need_no_torch(checkout: Checkout, command: str) -> None:
+def test_commands_that_compute_nothing_need_little(checkout: Checkout, command: str) -> None:
     checkout.run(command)
-    assert TORCH not in checkout.calls()
+    assert not {TORCH, UI, DBT, TOOLS} & set(checkout.calls())
 
 
 def test_tests_need_their_tools(checkout: Checkout) -> None:
@@ -94,18 +97,18 @@ def test_tests_need_their_tools(checkout: Checkout) -> None:
 def test_a_changed_lock_is_installed_anew(checkout: Checkout) -> None:
     checkout.run("up")
     checkout.calls()
-    (checkout.root / "requirements" / "runtime.lock").write_text("runtime==2.0\n")
+    (checkout.root / "requirements" / "services.lock").write_text("services==2.0\n")
     checkout.run("up")
-    assert checkout.calls() == [RUNTIME, "launcher  up"]
+    assert checkout.calls() == [SERVICES, "launcher  up"]
 
 
 def test_an_installation_that_failed_does_not_count(checkout: Checkout) -> None:
     failed = checkout.run("status", PIP_FAILS="1")
     assert failed.returncode == 1
     assert "error: the installation failed" in failed.stderr
-    assert checkout.calls() == ["venv", RUNTIME]
+    assert checkout.calls() == ["venv", SERVICES]
     assert checkout.run("status").returncode == 0
-    assert checkout.calls() == [RUNTIME, PROJECT, "launcher  status"]
+    assert checkout.calls() == [SERVICES, LAUNCHER, PROJECT, "launcher  status"]
 
 
 def test_another_index_gives_the_locked_version_of_torch(checkout: Checkout) -> None:
@@ -126,7 +129,9 @@ def test_two_at_once_install_once(checkout: Checkout) -> None:
     env = {"PATH": f"{checkout.bin}:/usr/bin:/bin", "CALLS": str(checkout.calls_file)}
     both = [subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(60) for process in both] == [0, 0]
-    assert sorted(checkout.calls()) == sorted(["venv", RUNTIME, PROJECT, "launcher  status", "launcher  status"])
+    assert sorted(checkout.calls()) == sorted(
+        ["venv", SERVICES, LAUNCHER, PROJECT, "launcher  status", "launcher  status"]
+    )
 
 
 def test_a_python_that_is_too_old_is_refused_with_the_remedy(checkout: Checkout) -> None:
