@@ -53,7 +53,7 @@ class Layout:
 
     @property
     def runtime(self) -> Path:
-        """Locks of workers that were started by hand."""
+        """Locks of workers that were started by hand; Prometheus' configuration."""
         return self.home / "run"
 
     @property

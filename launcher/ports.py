@@ -15,6 +15,7 @@ LOOPBACK = "127.0.0.1"
 # Below what Linux gives to outgoing connections (32768 and up), so that none takes a port between choice and use.
 _FREE_RANGE = range(25000, 32000)
 _FREE_OFFSETS = range(17000, 22000, 20)
+_OPTIONAL = frozenset({"prometheus"})
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,12 @@ class Ports:
         yield from ((f"worker-{n}'s metrics", port) for n, port in enumerate(self.workers, start=1))
 
     def require_free(self, offset: int) -> None:
-        """Check that every port can be listened on.
+        """Check that every port can be listened on, but those of what the stack can do without.
 
         Raises:
             LauncherError: that names each taken port, its service, who holds it, and an offset whose ports are free.
         """
-        taken = [(service, port) for service, port in self if not is_free(port)]
+        taken = [(service, port) for service, port in self if service not in _OPTIONAL and not is_free(port)]
         if not taken:
             return
         lines = "; ".join(f"port {port} for {service} is taken{_holder(port)}" for service, port in taken)

@@ -15,8 +15,9 @@ from launcher.errors import AlreadyRunning, Interrupted, LauncherError
 from launcher.jobs import Job, run_job
 from launcher.kafka import KafkaServer
 from launcher.layout import Layout
-from launcher.ports import Ports
+from launcher.ports import Ports, is_free
 from launcher.postgres import PostgresServer
+from launcher.prometheus import find_prometheus, prometheus_spec
 from launcher.service import POLL_S
 from launcher.service_env import service_env, trainer_env
 from launcher.services import own_services, python_module
@@ -68,6 +69,7 @@ class Stack:
         self._lock = FileLock(layout.lock_file)
         self._publish_lock = threading.Lock()
         self._env = service_env(os.environ, layout, ports)
+        self._prometheus = find_prometheus() if services else None
         self.state: StackState | None = None
 
     def __enter__(self) -> Self:
@@ -136,13 +138,17 @@ class Stack:
         self._publish()
 
     def _start_services(self) -> None:
+        self._start_prometheus()
         specs = own_services(self.layout, self.ports, self._env)
         for spec in specs:
             self._supervisor.start(spec)
         self._together(self._seed, lambda: self._await_service("api"))
         if self._train and not self._has_trained_model():
             self._train_first_model()
-        self._together(*(lambda name=spec.name: self._await_service(name) for spec in specs if spec.name != "api"))
+        self._together(
+            self._await_prometheus,
+            *(lambda name=spec.name: self._await_service(name) for spec in specs if spec.name != "api"),
+        )
         self._await_live_model()
 
     def _set_ready(self) -> None:
@@ -189,6 +195,31 @@ class Stack:
             self._supervisor.wait_ready("postgres")
             postgres.ensure_database()
         self._run_job("Database tables", self._job("migrate", "admin", "migrate"))
+
+    def _start_prometheus(self) -> None:
+        """Start Prometheus where it is installed and its port is free; nothing depends on it."""
+        port = self.ports.prometheus
+        if self._prometheus is None:
+            return
+        if not is_free(port):
+            self._prometheus = None
+            self._warn(
+                f"Port {port} is taken, so Prometheus was not started. Debian's package runs one of its own: "
+                "systemctl disable --now prometheus"
+            )
+            return
+        self._supervisor.start(prometheus_spec(self._prometheus, self.layout, self.ports))
+
+    def _await_prometheus(self) -> None:
+        if self._prometheus is None:
+            return
+        try:
+            self._await_service("prometheus")
+        except Interrupted:
+            raise
+        except LauncherError as error:
+            self._warn(f"{error} The rest works without it; see ./run logs prometheus.")
+            self._supervisor.watch("prometheus")
 
     def _seed(self) -> None:
         self._run_job("Demo data", self._job("seeder", "seeder"))

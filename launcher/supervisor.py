@@ -90,11 +90,15 @@ class Supervisor:
             LauncherError: where it ended or took too long.
             Interrupted: where stopping was asked for meanwhile.
         """
-        supervised = next(supervised for supervised in self._services if supervised.service.spec.name == name)
+        supervised = self._find(name)
         supervised.service.wait_ready(self._stop)
         supervised.status = Status.READY
         supervised.watched = True
         self._changed()
+
+    def watch(self, name: str) -> None:
+        """Supervise a service that was not ready in time, for one that the others can do without."""
+        self._find(name).watched = True
 
     def states(self) -> list[ServiceState]:
         """Return where every service is, in the order of their starts."""
@@ -118,6 +122,9 @@ class Supervisor:
         for supervised in self._services:
             if supervised.service.is_running() and supervised.service.pid is not None:
                 kill_group(supervised.service.pid)
+
+    def _find(self, name: str) -> _Supervised:
+        return next(supervised for supervised in self._services if supervised.service.spec.name == name)
 
     def _start_watcher(self) -> None:
         if self._watcher is None:

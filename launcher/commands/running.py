@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from launcher.errors import LauncherError
 from launcher.layout import Layout
 from launcher.ports import LOOPBACK
+from launcher.prometheus import HOW_TO_GET, find_prometheus
 from launcher.service_env import service_env
 from launcher.state import StackState, read_state
 
@@ -49,6 +50,13 @@ def urls(state: StackState) -> list[tuple[str, str]]:
     return [
         ("API", api),
         ("API documentation", f"{api}/docs"),
+        ("Prometheus", _prometheus(state)),
         ("Kafka", f"{LOOPBACK}:{state.ports.kafka}"),
         ("PostgreSQL", f"{LOOPBACK}:{state.ports.postgres}, database sasrec (./run psql)"),
     ]
+
+
+def _prometheus(state: StackState) -> str:
+    if any(service.name == "prometheus" for service in state.services):
+        return f"http://{LOOPBACK}:{state.ports.prometheus}"
+    return HOW_TO_GET if find_prometheus() is None else "not started"

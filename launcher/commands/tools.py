@@ -19,6 +19,7 @@ from launcher.commands.up import signals_to
 from launcher.errors import Interrupted, LauncherError
 from launcher.layout import CHECKOUT, Layout
 from launcher.ports import Ports, is_free
+from launcher.prometheus import add_target, prometheus_folder
 from launcher.service_env import password_file, service_env, service_variables, trainer_env, worker_env
 from launcher.services import python_module
 from launcher.state import read_state
@@ -77,6 +78,8 @@ def worker() -> None:
     with ExitStack() as held:
         number, port = _claim_worker(stack, held)
         name = f"worker-{number}"
+        target = add_target(prometheus_folder(stack.layout), "worker", name, port)
+        held.callback(target.unlink, missing_ok=True)
         typer.echo(f"{name} starts; its metrics are on port {port}. Ctrl-C stops it.")
         process = subprocess.Popen(
             python_module("worker"), env=worker_env(stack.env, name, port), cwd=CHECKOUT, start_new_session=True

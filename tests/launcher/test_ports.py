@@ -55,6 +55,10 @@ def test_the_proposed_offset_is_one_whose_ports_are_free(listener: socket.socket
     assert all(is_free(port) for _, port in Ports.with_offset(offset, workers=1))
 
 
+def test_what_the_stack_can_do_without_may_find_its_port_taken(listener: socket.socket) -> None:
+    replace(Ports.free(), prometheus=listener.getsockname()[1]).require_free(offset=0)
+
+
 def test_free_ports_are_accepted() -> None:
     Ports.free().require_free(offset=0)
 

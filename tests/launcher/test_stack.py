@@ -1,11 +1,13 @@
 """The whole stack by its commands, beside whatever else runs: own state folder, own ports."""
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -68,6 +70,28 @@ def test_up_ends_ready_and_a_second_one_says_so(running: Commands) -> None:
     assert again.returncode == 0
     assert "is running already" in again.stdout
     assert f"http://127.0.0.1:{8000 + running.offset}" in again.stdout
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="Prometheus is not installed")
+def test_prometheus_scrapes_every_process(running: Commands) -> None:
+    url = f"http://127.0.0.1:{9090 + running.offset}"
+    assert url in running.run("status").stdout
+    # One more worker, by hand, is scraped while it runs.
+    environment = {**os.environ, "RECSTREAM_HOME": str(running.layout.home)}
+    with subprocess.Popen(python_module("launcher", "worker"), env=environment, stdout=subprocess.DEVNULL) as worker:
+        try:
+            expected = {"api": "up", "db_writer": "up", "worker-1": "up", "worker-2": "up"}
+            eventually(lambda: _targets(url) == expected, what=f"{expected}")
+        finally:
+            worker.terminate()
+    assert worker.returncode == 0
+    del expected["worker-2"]
+    eventually(lambda: _targets(url) == expected, what=f"{expected}")
+
+
+def _targets(url: str) -> dict[str, str]:
+    found = httpx.get(f"{url}/api/v1/targets").json()["data"]["activeTargets"]
+    return {target["labels"]["instance"]: target["health"] for target in found}
 
 
 def test_a_request_is_answered_as_a_table(running: Commands) -> None:
