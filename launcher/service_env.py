@@ -33,6 +33,9 @@ def service_variables(layout: Layout, ports: Ports) -> dict[str, str]:
         "API_HOST": LOOPBACK,
         "API_PORT": str(ports.api),
         "DB_WRITER_METRICS_PORT": str(ports.db_writer),
+        "UI_HOST": LOOPBACK,
+        "UI_PORT": str(ports.ui),
+        "UI_API_URL": f"http://{LOOPBACK}:{ports.api}",
     }
 
 

@@ -38,6 +38,7 @@ def own_services(layout: Layout, ports: Ports, env: Mapping[str, str]) -> list[S
         _spec(layout, "db_writer", "db_writer", ports.db_writer, env),
         *workers,
         _spec(layout, "api", "api", ports.api, env),
+        _spec(layout, "ui", "ui", ports.ui, env),
     ]
 
 

@@ -21,6 +21,7 @@ from recstream.kafka.settings import KafkaSettings
 from recstream.messages.topics import TOPICS
 
 _TEMPLATE = "recstream_template"
+_PREFIXES = ("KAFKA_", "POSTGRES_", "CHECKPOINTS_", "API_", "WORKER_", "DB_WRITER_", "TRAINER_", "UI_")
 _OLDEST_EPOCH = uuid.UUID("00000000-0000-7000-8000-000000000000")
 """Of every test's database: they share `system.control` with the running services, whose epoch must outrank theirs."""
 
@@ -30,7 +31,7 @@ def _no_inherited_settings() -> Iterator[None]:
     """A developer's own variables must not steer the tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ:
-            if name.startswith(("KAFKA_", "POSTGRES_", "CHECKPOINTS_", "API_", "WORKER_", "DB_WRITER_", "TRAINER_")):
+            if name.startswith(_PREFIXES):
                 patch.delenv(name)
         yield
 

@@ -48,6 +48,7 @@ def urls(state: StackState) -> list[tuple[str, str]]:
     """Return what a person may want to open or connect to: (what, where)."""
     api = f"http://{LOOPBACK}:{state.ports.api}"
     return [
+        ("Page", f"http://{LOOPBACK}:{state.ports.ui}"),
         ("API", api),
         ("API documentation", f"{api}/docs"),
         ("Prometheus", _prometheus(state)),

@@ -48,7 +48,7 @@ def logs(
 ) -> None:
     """Show the last lines of a service's log, or of all.
 
-    Services: api, worker-1, db_writer, kafka, postgres, prometheus, trainer, seeder, migrate, topics, launcher.
+    Services: ui, api, worker-1, db_writer, kafka, postgres, prometheus, trainer, seeder, migrate, topics, launcher.
     """
     folder = Layout.from_environment().logs
     found = {path.stem: path for path in sorted(folder.glob("*.log"))}

@@ -58,6 +58,7 @@ class Tail:
         self._watchdog_seconds = watchdog_seconds
         self._next: dict[int, int] = {}
         self._ready = threading.Event()
+        self._connected = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"tail-{topic}", daemon=True)
 
@@ -73,6 +74,11 @@ class Tail:
     def ready(self) -> bool:
         """Whether the tail is placed and, from the beginning, has caught up once."""
         return self._ready.is_set()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker answered when it was last heard of, which is at most the watchdog's time ago."""
+        return self._connected
 
     def close(self) -> None:
         """Stop the thread and leave; returns when it has ended."""
@@ -100,6 +106,7 @@ class Tail:
         consumer = Consumer(self._config)
         try:
             goal = self._place(consumer)
+            self._connected = True
             last_progress = time.monotonic()
             while not self._stop.is_set():
                 if not self._ready.is_set() and all(self._next[number] >= end for number, end in goal.items()):
@@ -107,12 +114,15 @@ class Tail:
                 records = self._take(consumer)
                 now = time.monotonic()
                 if records:
+                    self._connected = True
                     self._hand_over(records)
                     last_progress = now
                 elif now - last_progress > self._watchdog_seconds:
                     self._check_for_stall(consumer)
+                    self._connected = True
                     last_progress = now
         finally:
+            self._connected = False
             consumer.close()
 
     def _place(self, consumer: Consumer) -> dict[int, int]:
@@ -142,6 +152,7 @@ class Tail:
             elif error.fatal() or error.code() in {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET}:
                 raise KafkaException(error)
             else:
+                self._connected = False
                 log.warning("kafka.tail.error", topic=self._topic, error=error.str())
         return records
 

@@ -17,6 +17,7 @@ def test_services_are_told_where_everything_is() -> None:
     assert env["POSTGRES_PASSWORD_FILE"] == "/state/secrets/postgres_password"
     assert env["CHECKPOINTS_DIR"] == "/bundles"
     assert (env["API_PORT"], env["DB_WRITER_METRICS_PORT"]) == ("8100", "9201")
+    assert (env["UI_PORT"], env["UI_API_URL"]) == ("8601", "http://127.0.0.1:8100")
 
 
 def test_a_password_of_the_user_does_not_win_over_the_generated_one() -> None:

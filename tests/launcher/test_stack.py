@@ -65,7 +65,7 @@ def running(commands: Commands) -> Commands:
 
 def test_up_ends_ready_and_a_second_one_says_so(running: Commands) -> None:
     assert running.state().phase is Phase.READY
-    assert list(running.pids())[-1] == "api"
+    assert list(running.pids())[-1] == "ui"
     again = running.up()
     assert again.returncode == 0
     assert "is running already" in again.stdout

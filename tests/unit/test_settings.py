@@ -15,6 +15,7 @@ from recstream.ops.logs import LogSettings
 from recstream.ops.settings import ServiceSettings
 from seeder.settings import SeederSettings
 from trainer.settings import TrainerSettings
+from ui.settings import UiSettings
 from worker.settings import WorkerSettings
 
 ALL: list[type[ServiceSettings]] = [
@@ -26,6 +27,7 @@ ALL: list[type[ServiceSettings]] = [
     PostgresSettings,
     SeederSettings,
     TrainerSettings,
+    UiSettings,
     WorkerSettings,
 ]
 EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"

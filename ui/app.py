@@ -1,0 +1,23 @@
+"""The page's entry: what every page shares, and which pages there are. Streamlit runs this file for every visit."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from ui.parts import show_parts_down
+from ui.views import live, recommend
+
+_HERE = Path(__file__).parent
+
+# An icon of our own: Streamlit's named ones are fetched from elsewhere.
+st.set_page_config(page_title="Recstream", page_icon=str(_HERE / "icon.svg"), layout="wide")
+st.html(_HERE / "style.css")
+chosen = st.navigation(
+    [
+        st.Page(recommend.page, title="Recommend", icon=":material/recommend:", default=True),
+        st.Page(live.page, title="Live", icon=":material/stream:", url_path="live"),
+    ],
+    position="top",
+)
+show_parts_down()
+chosen.run()

@@ -1,0 +1,32 @@
+"""What all browsers of this process share, made once however many there are."""
+
+import socket
+
+import streamlit as st
+
+from recstream.kafka.settings import KafkaSettings
+from ui.api_client import ApiClient
+from ui.result_feed import ResultFeed
+from ui.settings import UiSettings
+
+
+@st.cache_resource(show_spinner=False)
+def settings() -> UiSettings:
+    """Return the settings of the environment."""
+    return UiSettings()
+
+
+@st.cache_resource(show_spinner=False)
+def api() -> ApiClient:
+    """Return the API's client."""
+    return ApiClient(settings().api_url, settings().api_timeout_seconds)
+
+
+@st.cache_resource(show_spinner=False)
+def result_feed() -> ResultFeed:
+    """Return the feed of results, following."""
+    # Every process tails all results, so each needs a name of its own.
+    client_id = f"ui-{socket.gethostname()}-{settings().port}"
+    feed = ResultFeed(KafkaSettings(), client_id, kept=settings().results_kept)
+    feed.start()
+    return feed
