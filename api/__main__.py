@@ -11,6 +11,7 @@ from api.settings import ApiSettings
 from recstream.db.settings import PostgresSettings
 from recstream.kafka.settings import KafkaSettings
 from recstream.ops.logs import LogSettings, configure_logging
+from recstream.ops.shutdown import stop_on_signal
 
 
 def main() -> int:
@@ -29,7 +30,10 @@ def main() -> int:
         timeout_graceful_shutdown=10,
     )
     server = uvicorn.Server(config)
-    server.run()
+    # uvicorn stops on a signal and then raises it once more, for the handler that was there before: ours lets the
+    # process end with its own exit status.
+    with stop_on_signal():
+        server.run()
     return 0 if server.started else 1
 
 

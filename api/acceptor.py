@@ -34,8 +34,8 @@ _ACCEPT = """
     WITH offered AS (
         SELECT * FROM unnest(
             %(ids)b::uuid[], %(users)b::text[], %(bodies)b::text[], %(headers)b::text[], %(times)b::timestamptz[],
-            %(keys)b::text[], %(hashes)b::bytea[]
-        ) AS offered (request_id, user_id, body, headers, created_at, key, body_hash)
+            %(lifetimes)b::float8[], %(keys)b::text[], %(hashes)b::bytea[]
+        ) AS offered (request_id, user_id, body, headers, created_at, lifetime, key, body_hash)
     ), claimed AS (
         INSERT INTO idempotency_keys AS held (tenant, key, body_hash, request_id, expires_at)
         SELECT %(tenant)s, key, body_hash, request_id, now() + make_interval(secs => %(ttl)s)
@@ -45,8 +45,9 @@ _ACCEPT = """
         WHERE held.expires_at < now()
         RETURNING request_id
     ), accepted AS (
-        INSERT INTO predictions (request_id, tenant, user_id, status, request_json, created_at)
-        SELECT request_id, %(tenant)s, user_id, 'PENDING', body::jsonb, created_at
+        INSERT INTO predictions (request_id, tenant, user_id, status, request_json, created_at, expires_at)
+        SELECT request_id, %(tenant)s, user_id, 'PENDING', body::jsonb, created_at,
+            now() + make_interval(secs => lifetime)
         FROM offered WHERE key IS NULL OR request_id IN (SELECT request_id FROM claimed)
         RETURNING request_id
     ), queued AS (
@@ -70,13 +71,17 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A request that wants to be accepted; `body` is its message as JSON."""
+    """A request that wants to be accepted.
+
+    `body` is its message as JSON. After `lifetime_seconds`, by the database's clock, it is ended if nothing else has.
+    """
 
     request_id: UUID
     user_id: str | None
     body: bytes
     headers: Headers
     created_at: datetime
+    lifetime_seconds: float
     idempotency: IdempotencyKey | None
 
 
@@ -173,6 +178,7 @@ class Acceptor:
                 "bodies": [draft.body.decode() for draft in offered],
                 "headers": [_headers_json(draft.headers) for draft in offered],
                 "times": [draft.created_at for draft in offered],
+                "lifetimes": [draft.lifetime_seconds for draft in offered],
                 "keys": [draft.idempotency.key if draft.idempotency else None for draft in offered],
                 "hashes": [draft.idempotency.body_hash if draft.idempotency else None for draft in offered],
                 "tenant": TENANT,

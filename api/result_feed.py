@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-import msgspec
 import structlog
 from confluent_kafka import Message
 
 from recstream.kafka.records import append_time_ms
+from recstream.kafka.results import read_result
 from recstream.kafka.settings import KafkaSettings
 from recstream.kafka.tail import Start, Tail
+from recstream.messages.codec import BadMessage
 from recstream.messages.identifiers import request_id_key
 from recstream.messages.inference import ResultError, Status
 from recstream.messages.topics import INFERENCE_RESULTS
@@ -28,19 +29,9 @@ from recstream.ops.clock import from_ms
 log = structlog.get_logger()
 
 
-class _Outcome(msgspec.Struct, frozen=True):
-    """The members of a result that the API itself looks at; the rest is passed through unread."""
-
-    status: Status
-    error: ResultError | None = None
-
-
-_decoder = msgspec.json.Decoder(_Outcome)
-
-
 @dataclass(frozen=True, slots=True)
 class EndedResult:
-    """How a request ended; `body` is the result's JSON as the worker wrote it."""
+    """How a request ended; `body` is the result's JSON as it was written."""
 
     status: Status
     error: ResultError | None
@@ -119,12 +110,12 @@ class ResultFeed:
 
 
 def _ended(record: Message) -> tuple[bytes, EndedResult] | None:
-    key, value = record.key(), record.value()
-    if key is None or value is None:
-        return None
     try:
-        outcome = _decoder.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        result = read_result(record)
+    except BadMessage:
         metrics.BAD_RECORDS.labels(INFERENCE_RESULTS.name).inc()  # db_writer sets it aside
         return None
-    return key, EndedResult(outcome.status, outcome.error, value, from_ms(append_time_ms(record)))
+    key, value = record.key(), record.value()
+    assert key is not None
+    assert value is not None
+    return key, EndedResult(result.status, result.error, value, from_ms(append_time_ms(record)))

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 from recstream.messages.activity import EventType
 from recstream.messages.identifiers import is_identifier
-from recstream.messages.inference import MAX_EXCLUDE, MAX_HISTORY, MAX_K
+from recstream.messages.inference import MAX_DEADLINE_MS, MAX_EXCLUDE, MAX_HISTORY, MAX_K
 from recstream.ops.clock import utc_now
 
 MAX_BATCH = 1000
@@ -63,6 +63,9 @@ class RecommendationRequest(_Body):
         default=[], description="Items not to recommend, besides those seen and dismissed."
     )
     exclude_seen: Annotated[bool, Field(strict=True)] = True
+    deadline_ms: Annotated[int, Field(strict=True, ge=1, le=MAX_DEADLINE_MS)] | None = Field(
+        default=None, description="After so many milliseconds an answer is of no use; the request then ends as EXPIRED."
+    )
 
     @model_validator(mode="after")
     def _has_a_subject(self) -> Self:
@@ -100,13 +103,13 @@ class Timings(BaseModel):
 class RequestError(BaseModel):
     """Why a request did not complete."""
 
-    type: str
+    type: str = Field(examples=["/problems/bad-record", "/problems/model-error", "/problems/expired"])
     title: str
     detail: str
 
 
 class RecommendationResult(BaseModel):
-    """What the worker answered."""
+    """What ended the request: a worker's answer, or why there is none."""
 
     request_id: UUID
     status: str

@@ -24,6 +24,8 @@ class ApiSettings(ServiceSettings):
     outbox_grace_seconds: float = Field(default=15, gt=10)
     """Age at which the relay takes an outbox row: longer than the producer's delivery time-out of 10 s."""
     idempotency_ttl_seconds: int = Field(default=86_400, ge=60)
+    max_pending_seconds: int = Field(default=21_600, ge=60, le=43_200)
+    """When a request without a deadline of its own is given up; well inside the topics' retention of a day."""
     cached_results: int = Field(default=20_000, ge=1)
     """Recent results kept in memory, so that a GET right after a result never says PENDING."""
     cached_result_bytes: int = Field(default=67_108_864, ge=1_048_576)

@@ -5,6 +5,7 @@ from functools import partial
 
 import structlog
 
+from db_writer.expiry import ExpirySweep
 from db_writer.handler import Stopped, WriteHandler
 from db_writer.maintenance import Maintenance
 from db_writer.settings import DbWriterSettings
@@ -28,6 +29,12 @@ def main() -> int:
     open_connection = partial(connect, postgres, "db_writer")
     producer = ConfirmingProducer(kafka.producer(settings.id, delivery_timeout_ms=60_000))
     maintenance = Maintenance(open_connection, settings.maintenance_interval_seconds)
+    expiry = ExpirySweep(
+        open_connection,
+        ConfirmingProducer(kafka.producer(f"{settings.id}-expiry", delivery_timeout_ms=10_000)),
+        interval_seconds=settings.expiry_interval_seconds,
+        grace_seconds=settings.expiry_grace_seconds,
+    )
     source: loop.GroupSource | None = None
     with stop_on_signal() as stop:
         handler = WriteHandler(open_connection, producer, stop)
@@ -40,6 +47,7 @@ def main() -> int:
             try:
                 handler.connect()
                 maintenance.start()
+                expiry.start()
                 source = loop.GroupSource(
                     kafka, settings.id, settings.group, [INFERENCE_RESULTS.name, ACTIVITY_EVENTS.name]
                 )
@@ -47,6 +55,7 @@ def main() -> int:
             except Stopped as error:
                 log.warning("db_writer.stopped_early", reason=str(error))
             finally:
+                expiry.close()
                 maintenance.close()
                 handler.close()
     log.info("db_writer.stopped")

@@ -16,10 +16,10 @@ from db_writer.results import EndedRequest, end_requests
 from recstream.kafka.dead_letters import send_dead_letter
 from recstream.kafka.producer import ConfirmingProducer
 from recstream.kafka.records import append_time_ms, headers_of
+from recstream.kafka.results import read_result
 from recstream.messages.activity import InteractionRecorded
 from recstream.messages.codec import BadMessage, Reason, decode
 from recstream.messages.envelope import check_event_type
-from recstream.messages.inference import InferenceResult
 from recstream.messages.topics import ACTIVITY_EVENTS, INFERENCE_RESULTS, Topic
 from recstream.ops import metrics
 from recstream.ops.clock import from_ms
@@ -133,9 +133,7 @@ class WriteHandler:
         topic = INFERENCE_RESULTS if record.topic() == INFERENCE_RESULTS.name else ACTIVITY_EVENTS
         try:
             if topic is INFERENCE_RESULTS:
-                check_event_type(headers_of(record), InferenceResult)
-                value = record.value()
-                result = decode(value, InferenceResult)
+                result, value = read_result(record), record.value()
                 assert value is not None
                 ended = EndedRequest(result, value.decode(), from_ms(append_time_ms(record)))
                 return _Entry(record, topic, ended)

@@ -1,5 +1,6 @@
 """Results to `predictions`: the first record of a request in log order ends its row, for good."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -34,7 +35,7 @@ _END = """
     FROM ended
     WHERE predictions.request_id = ended.request_id AND predictions.status = 'PENDING'
         AND predictions.request_id BETWEEN %(lowest)b::uuid AND %(highest)b::uuid
-    RETURNING predictions.request_id
+    RETURNING predictions.request_id, predictions.status
 """
 _KNOWN = "SELECT request_id FROM predictions WHERE request_id = ANY(%b::uuid[])"
 
@@ -64,6 +65,8 @@ def end_requests(connection: psycopg.Connection, ended: Sequence[EndedRequest]) 
         },
     ).fetchall()
     metrics.ROWS_WRITTEN.labels("predictions").inc(len(rows))
+    for status, count in Counter(status for _, status in rows).items():
+        metrics.ENDED.labels(status).inc(count)
     untouched = first.keys() - {row[0] for row in rows}
     if not untouched:
         return set()

@@ -18,5 +18,9 @@ class DbWriterSettings(ServiceSettings):
     group: str = "db_writer"
     batch: int = Field(default=500, ge=1, le=10_000)
     maintenance_interval_seconds: float = Field(default=3600, gt=0)
+    expiry_interval_seconds: float = Field(default=2, gt=0)
+    """How often to look for requests that nothing answered."""
+    expiry_grace_seconds: float = Field(default=5, ge=0)
+    """How long after its deadline a request is ended that no worker has answered."""
     metrics_host: str = "127.0.0.1"
     metrics_port: int = ports.DB_WRITER_METRICS

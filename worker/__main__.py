@@ -13,6 +13,7 @@ from recstream.model.settings import CheckpointSettings
 from recstream.ops.health import serve_health
 from recstream.ops.logs import LogSettings, configure_logging
 from recstream.ops.shutdown import stop_on_signal
+from worker.ended_requests import EndedRequests
 from worker.handler import RequestHandler
 from worker.inference import ServedModel
 from worker.reloader import ModelReloader
@@ -27,6 +28,7 @@ def main() -> int:
     configure_logging("worker", LogSettings.load())
     torch.set_num_threads(settings.threads)
     reloader = ModelReloader(kafka, checkpoints.dir, settings.id)
+    ended = EndedRequests(kafka, settings.id)
     producer = ConfirmingProducer(kafka.producer(settings.id, delivery_timeout_ms=60_000))
     source: loop.GroupSource | None = None
 
@@ -45,12 +47,14 @@ def main() -> int:
     with stop_on_signal() as stop, serve_health(settings.metrics_host, settings.metrics_port, checks) as port:
         log.info("worker.started", worker_id=settings.id, metrics_port=port)
         reloader.start()
+        ended.start()
         try:
             # Without any model requests wait on the topic, for this worker or for one that has a model.
             if reloader.wait_for_model(stop):
                 source = loop.GroupSource(kafka, settings.id, settings.group, [INFERENCE_REQUESTS.name])
-                loop.run(source, RequestHandler(current, producer), producer, stop, batch=settings.batch)
+                loop.run(source, RequestHandler(current, ended, producer), producer, stop, batch=settings.batch)
         finally:
+            ended.close()
             reloader.close()
     log.info("worker.stopped", worker_id=settings.id)
     return 0

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -12,6 +12,7 @@ from confluent_kafka import Message
 from recstream.kafka.dead_letters import send_dead_letter
 from recstream.kafka.producer import ConfirmingProducer
 from recstream.kafka.records import append_time_ms, headers_of
+from recstream.messages import outcomes
 from recstream.messages.codec import BadMessage, decode, encode
 from recstream.messages.envelope import check_event_type, event_headers, header
 from recstream.messages.identifiers import request_id_key
@@ -30,9 +31,6 @@ from worker.inference import Answer, ModelError, ServedModel
 
 log = structlog.get_logger()
 
-BAD_REQUEST = "/problems/bad-record"
-MODEL_ERROR = "/problems/model-error"
-
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
@@ -46,16 +44,23 @@ class _RequestId(msgspec.Struct):
 
 
 class RequestHandler:
-    """Answers batches with whatever model `current` returns; every effect goes through the loop's producer."""
+    """Answers batches with whatever model `current` returns, except for requests in `ended` or past their deadline.
 
-    def __init__(self, current: Callable[[], ServedModel], producer: ConfirmingProducer) -> None:
+    Every effect goes through the loop's producer.
+    """
+
+    def __init__(
+        self, current: Callable[[], ServedModel], ended: Container[uuid.UUID], producer: ConfirmingProducer
+    ) -> None:
         self._current = current
+        self._ended = ended
         self._producer = producer
 
     def __call__(self, records: Sequence[Message]) -> None:
-        """Produce one result a request; the loop flushes."""
+        """Produce one result for each request that has not ended; the loop flushes."""
         taken_ms, started = now_ms(), time.perf_counter()
-        taken = [item for record in records if (item := self._decode(record, taken_ms)) is not None]
+        decoded = [item for record in records if (item := self._decode(record, taken_ms)) is not None]
+        taken = [item for item in decoded if self._is_open(item)]
         if not taken:
             return
         model = self._current()
@@ -75,9 +80,9 @@ class RequestHandler:
             if isinstance(answer, ModelError):
                 log.error("inference.failed", request_id=str(item.request.request_id), error=str(answer))
                 metrics.ERRORS.labels("model_error").inc()
-                result = _failed(
+                result = outcomes.failed(
                     item.request.request_id,
-                    ResultError(MODEL_ERROR, "The model could not answer", str(answer)),
+                    ResultError(outcomes.MODEL_ERROR, "The model could not answer", str(answer)),
                     model_version=model.version,
                 )
             else:
@@ -97,6 +102,17 @@ class RequestHandler:
         metrics.QUEUE_DELAY.observe(queued_ms / 1000)
         return _Taken(request, queued_ms, header(headers, "traceparent"))
 
+    def _is_open(self, item: _Taken) -> bool:
+        request = item.request
+        if request.request_id in self._ended:
+            metrics.SKIPPED.inc()
+            return False
+        if request.remaining_ms is not None and item.queued_ms > request.remaining_ms:
+            detail = f"Its deadline of {request.remaining_ms} ms had passed when a worker took it."
+            self._publish(outcomes.expired(request.request_id, detail), item.traceparent)
+            return False
+        return True
+
     def _set_aside(self, record: Message, error: BadMessage) -> None:
         send_dead_letter(self._producer, INFERENCE_REQUESTS, record, error, service="worker")
         metrics.ERRORS.labels(error.reason.value).inc()
@@ -109,8 +125,10 @@ class RequestHandler:
             request_id=str(request_id) if request_id else None,
         )
         if request_id is not None:
-            problem = ResultError(BAD_REQUEST, "The request could not be understood", f"Set aside as {error.reason}.")
-            self._publish(_failed(request_id, problem), None)
+            problem = ResultError(
+                outcomes.BAD_RECORD, "The request could not be understood", f"Set aside as {error.reason}."
+            )
+            self._publish(outcomes.failed(request_id, problem), None)
 
     def _publish(self, result: InferenceResult, traceparent: str | None) -> None:
         source = result.source.value if result.source is not None else "none"
@@ -144,10 +162,6 @@ def _completed(
         unknown_items=ranking.unknown_items,
         timings_ms=timings,
     )
-
-
-def _failed(request_id: uuid.UUID, problem: ResultError, *, model_version: str | None = None) -> InferenceResult:
-    return InferenceResult(request_id=request_id, status=Status.FAILED, error=problem, model_version=model_version)
 
 
 def _readable_request_id(record: Message) -> uuid.UUID | None:

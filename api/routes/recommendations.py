@@ -1,4 +1,4 @@
-"""Requests for recommendations: accept, wait, look up."""
+"""Requests for recommendations: accept, wait, look up, cancel."""
 
 import asyncio
 import hashlib
@@ -14,7 +14,8 @@ from sqlalchemy.dialects.postgresql import TEXT
 
 from api.acceptor import Draft, IdempotencyKey
 from api.histories import read_history
-from api.problems import Problem, not_found
+from api.problems import Problem, not_found, unavailable
+from api.publisher import NotDelivered, Outgoing
 from api.result_feed import EndedResult
 from api.schemas import Recommendation, RecommendationRequest, RequestStatus
 from api.services import ApiServices, Services
@@ -22,8 +23,17 @@ from api.strict_json import StrictJSONRoute
 from recstream.db.tables import predictions
 from recstream.messages.codec import encode
 from recstream.messages.envelope import event_headers
-from recstream.messages.identifiers import new_request_id
-from recstream.messages.inference import MAX_EXCLUDE, MAX_HISTORY, InferenceRequested, ResultError, Status
+from recstream.messages.identifiers import new_request_id, request_id_key
+from recstream.messages.inference import (
+    MAX_EXCLUDE,
+    MAX_HISTORY,
+    InferenceRequested,
+    InferenceResult,
+    ResultError,
+    Status,
+)
+from recstream.messages.outcomes import cancelled
+from recstream.messages.topics import INFERENCE_RESULTS
 from recstream.ops import metrics
 from recstream.ops.clock import utc_now
 
@@ -34,6 +44,8 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _KEY = re.compile(r"[!-~]{1,255}")
 _ROW_POLL_SECONDS = 1.0
 """The net under the tail: how often a waiter looks at the row itself."""
+_CANCEL_SECONDS = 2
+"""How long a cancellation waits to see itself, or what came before it, on the topic."""
 
 
 class _Resource(msgspec.Struct):
@@ -123,6 +135,48 @@ async def read(
     return Response(msgspec.json.encode(found), 200, headers, media_type="application/json")
 
 
+@router.delete(
+    "/{request_id}",
+    response_model=Recommendation,
+    responses={
+        200: {"description": "It has ended: CANCELLED, or otherwise where something else came first."},
+        202: {"model": Recommendation, "description": "The cancellation is on its way; `GET` will tell."},
+    },
+)
+async def cancel(
+    services: Services,
+    request_id: Annotated[UUID, Path(description="As in the 202's Location.")],
+    prefer: Annotated[str | None, Header(description="`wait=N`: seconds to wait for the end.")] = None,
+) -> Response:
+    """Cancel a request. Repeating it, or cancelling what has ended, changes nothing and tells how it ended."""
+    wait = _wait_seconds(prefer, services.settings.max_wait_seconds)
+    applied = {"Preference-Applied": f"wait={wait}"} if wait is not None else {}
+    with services.results.waiter(request_id) as ended:
+        found = await _read(services, request_id)
+        if found is None:
+            raise not_found("request")
+        if found.status is RequestStatus.PENDING:
+            await _publish_cancellation(services, request_id)
+            # Whichever record came first on the topic counts, and this one may not be it.
+            result = await _wait_for(services, request_id, ended, _CANCEL_SECONDS if wait is None else wait)
+            if result is not None:
+                found.end(result)
+    return _answer(found, applied)
+
+
+async def _publish_cancellation(services: ApiServices, request_id: UUID) -> None:
+    record = Outgoing(
+        INFERENCE_RESULTS.name,
+        request_id_key(request_id),
+        encode(cancelled(request_id)),
+        event_headers(InferenceResult, "api", event_id=str(request_id)),
+    )
+    try:
+        await services.publisher.send_all([record])
+    except NotDelivered as error:
+        raise unavailable("Kafka did not confirm the cancellation; send it again.") from error
+
+
 def _answer(resource: _Resource, headers: dict[str, str]) -> Response:
     pending = resource.status is RequestStatus.PENDING
     headers = headers | {"Location": f"/v1/recommendations/{resource.request_id}"}
@@ -150,6 +204,7 @@ async def _draft(
         exclude=list(exclude)[:MAX_EXCLUDE],
         k=body.k,
         exclude_seen=body.exclude_seen,
+        remaining_ms=body.deadline_ms,
     )
     valid_trace = traceparent if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) else None
     return Draft(
@@ -158,6 +213,9 @@ async def _draft(
         body=encode(message),
         headers=event_headers(InferenceRequested, "api", event_id=str(message.request_id), traceparent=valid_trace),
         created_at=utc_now(),
+        lifetime_seconds=(
+            body.deadline_ms / 1000 if body.deadline_ms is not None else services.settings.max_pending_seconds
+        ),
         idempotency=idempotency,
     )
 

@@ -94,9 +94,11 @@ predictions = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("completed_at", DateTime(timezone=True)),
     Column("error_type", Text),
+    # By this database's clock alone; the api writes the deadline, or its own maximum where none was given.
+    Column("expires_at", DateTime(timezone=True), nullable=False, server_default=text("now() + interval '6 hours'")),
     CheckConstraint("status IN ('PENDING', 'COMPLETED', 'FAILED', 'EXPIRED', 'CANCELLED')", name="status"),
-    # What is still open: small however large the table grows.
-    Index("ix_predictions_pending", "request_id", postgresql_where=text("status = 'PENDING'")),
+    # What is still open, in the order in which it expires: small however large the table grows.
+    Index("ix_predictions_pending", "expires_at", "request_id", postgresql_where=text("status = 'PENDING'")),
     postgresql_partition_by="RANGE (request_id)",
     comment="One row a request. The UUIDv7 key is ordered by time, so its ranges are the months.",
 )

@@ -9,6 +9,8 @@ from msgspec import Meta, Struct
 MAX_HISTORY = 1000
 MAX_EXCLUDE = 500
 MAX_K = 100
+MAX_DEADLINE_MS = 12 * 3_600_000
+"""Well inside the topics' retention of a day: whatever has not ended by then is still on the log."""
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=64)]
 
@@ -42,7 +44,7 @@ class InferenceRequested(Struct, frozen=True, kw_only=True, omit_defaults=True):
     user_id: Identifier | None = None
     exclude: Annotated[list[Identifier], Meta(max_length=MAX_EXCLUDE)] = []
     exclude_seen: bool = True
-    remaining_ms: Annotated[int, Meta(ge=0)] | None = None
+    remaining_ms: Annotated[int, Meta(ge=0, le=MAX_DEADLINE_MS)] | None = None
 
 
 class ScoredItem(Struct, frozen=True):

@@ -23,6 +23,7 @@ OUTBOX_RELAYED = Counter("outbox_relayed", "Outbox rows that the relay had to pu
 # worker
 PROCESSED = Counter("worker_processed", "Requests answered.", ["status", "source"])
 ERRORS = Counter("worker_errors", "Requests that could not be answered, by kind of error.", ["type"])
+SKIPPED = Counter("worker_skipped", "Requests that had been cancelled or had expired when a worker took them.")
 INFERENCE_LATENCY = Histogram("worker_inference_latency_seconds", "One batch through the model.", buckets=_LATENCY)
 QUEUE_DELAY = Histogram(
     "worker_queue_delay_seconds", "From a request's append to the topic to its batch's start.", buckets=_LATENCY
@@ -48,4 +49,6 @@ BAD_RECORDS = Counter("kafka_ignored_records", "Unusable records on compacted to
 
 # db_writer
 ROWS_WRITTEN = Counter("db_writer_rows", "Rows changed in PostgreSQL.", ["table"])
+ENDED = Counter("requests_ended", "Requests whose row was ended, by status.", ["status"])
+SWEPT = Counter("requests_swept", "Overdue requests that the sweep proposed to end as expired.")
 WRITE_LATENCY = Histogram("db_writer_write_seconds", "One batch to its commit.", buckets=_LATENCY)

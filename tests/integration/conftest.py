@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,6 +63,7 @@ class Services:
     kafka: KafkaSettings
     postgres: PostgresSettings
     checkpoints: Path
+    env: dict[str, str]
     processes: list[Process] = field(default_factory=list)
 
     @property
@@ -82,7 +83,11 @@ class Services:
 
     def start_worker(self, worker_id: str) -> Process:
         """Start a worker on a free metrics port."""
-        return self.start(worker_id, "worker", worker_env(self.infrastructure.env, worker_id, 0))
+        return self.start(worker_id, "worker", worker_env(self.env, worker_id, 0))
+
+    def process(self, name: str) -> Process:
+        """Return the running process of that name, the one started last."""
+        return next(p for p in reversed(self.processes) if p.name == name and p.popen.poll() is None)
 
     def announce(self, bundle: BundleReference, metrics: dict[str, float] | None = None) -> ModelAnnounced:
         """Announce a bundle as the trainer does."""
@@ -152,13 +157,23 @@ def make_sasrec(checkpoints: Path, seed: int) -> BundleReference:
 @pytest.fixture(scope="session")
 def services(infrastructure: LocalInfrastructure, kafka: KafkaSettings) -> Iterator[Services]:
     """Return api, db_writer and one worker, running, with a SASRec bundle loaded."""
-    env = infrastructure.env | {"API_OUTBOX_GRACE_SECONDS": "10.5", "API_MAX_BODY_BYTES": "100000"}
+    settings = {"API_OUTBOX_GRACE_SECONDS": "10.5", "API_MAX_BODY_BYTES": "100000"}
+    with running_services(infrastructure, kafka, settings) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def running_services(
+    infrastructure: LocalInfrastructure, kafka: KafkaSettings, settings: Mapping[str, str]
+) -> Iterator[Services]:
+    """Run api, db_writer and one worker with further variables; yield when all are ready and serve a SASRec bundle."""
+    env = infrastructure.env | dict(settings)
     subprocess.run([sys.executable, "-m", "admin", "migrate"], env=env, check=True)
     postgres = PostgresSettings(
         port=infrastructure.ports.postgres,
         password=infrastructure.postgres.password_file.read_text(encoding="utf-8").strip(),
     )
-    running = Services(infrastructure, kafka, postgres, infrastructure.layout.checkpoints)
+    running = Services(infrastructure, kafka, postgres, infrastructure.layout.checkpoints, env)
     try:
         announced = running.announce(make_sasrec(running.checkpoints, seed=0))
         running.start("db_writer", "db_writer", env)

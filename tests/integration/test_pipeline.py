@@ -113,20 +113,27 @@ def test_bad_results_and_results_of_nobody_are_set_aside(
     topic = INFERENCE_RESULTS.name
     plain.produce(topic, key=b"?", value=b"nothing")
     plain.produce(topic, key=b"?", value=None)
-    nobody = {"request_id": str(new_request_id()), "status": "completed"}
-    plain.produce(topic, key=b"?", value=json.dumps(nobody).encode())
+    nobody = str(new_request_id())
+    plain.produce(topic, key=nobody.encode(), value=_completed(nobody))
+    # In another partition than the request's own records, so that no order would hold between them.
+    plain.produce(topic, key=b"?", value=_completed(str(spoilt)))
     # jsonb cannot hold NUL: PostgreSQL refuses this one, and it alone.
-    refused = {"request_id": str(spoilt), "status": "completed", "reason": "\x00"}
-    plain.produce(topic, key=b"?", value=json.dumps(refused).encode())
-    good = {"request_id": str(known), "status": "completed", "model_version": "m"}
-    plain.produce(topic, key=str(known).encode(), value=json.dumps(good).encode())
+    plain.produce(topic, key=str(spoilt).encode(), value=_completed(str(spoilt), reason="\x00"))
+    # Nor a lone surrogate; only PostgreSQL itself finds this one.
+    plain.produce(topic, key=str(spoilt).encode(), value=_completed(str(spoilt))[:-1] + b', "x": "\\ud800"}')
+    plain.produce(topic, key=str(known).encode(), value=_completed(str(known), model_version="m"))
     plain.flush()
     eventually(lambda: _status(postgres, known) == "COMPLETED")
-    eventually(lambda: letters[topic].reasons() == {"malformed": 2, "empty": 1, "unknown_request": 1})
+    eventually(lambda: letters[topic].reasons() == {"malformed": 4, "empty": 1, "unknown_request": 1})
     assert _status(postgres, spoilt) == "PENDING"
-    plain.produce(topic, key=b"?", value=json.dumps(good | {"request_id": str(spoilt)}).encode())
+    assert httpx.get(f"{services.url}/v1/recommendations/{spoilt}").json()["status"] == "PENDING"
+    plain.produce(topic, key=str(spoilt).encode(), value=_completed(str(spoilt)))
     plain.flush()
     eventually(lambda: _status(postgres, spoilt) == "COMPLETED")
+
+
+def _completed(request_id: str, **members: str) -> bytes:
+    return json.dumps({"request_id": request_id, "status": "completed", **members}).encode()
 
 
 def test_bad_activity_is_set_aside(
@@ -316,7 +323,7 @@ def test_services_end_cleanly_on_sigterm_and_go_on_where_they_were(
     request_id = uuid.UUID(body["request_id"])
     assert _status(postgres, request_id) == "PENDING"
     assert httpx.get(f"{services.url}/v1/recommendations/{request_id}").json()["status"] == "COMPLETED"
-    services.start("db_writer", "db_writer", services.infrastructure.env)
+    services.start("db_writer", "db_writer", services.env)
     eventually(lambda: _status(postgres, request_id) == "COMPLETED")
 
 
