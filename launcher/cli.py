@@ -32,6 +32,7 @@ app.command(epilog=_examples("./run status", "./run status --json"))(status.stat
 app.command(epilog=_examples("./run logs api", "./run logs worker-1 --follow"))(status.logs)
 app.command(epilog=_examples("./run request user_1", "./run request --history 10,20,30 --k 5"))(request.request)
 app.command(context_settings=tools.PASS_ON)(tools.train)
+app.command(context_settings=tools.PASS_ON)(tools.evaluate)
 app.command(context_settings=tools.PASS_ON)(tools.seed)
 app.command(epilog=_examples("./run worker"))(tools.worker)
 app.command(context_settings=tools.PASS_ON)(tools.psql)

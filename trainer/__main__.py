@@ -15,7 +15,7 @@ from recstream.model.settings import CheckpointSettings
 from recstream.ops.logs import LogSettings, configure_logging
 from trainer.interruption import Interrupted, raise_on_signals
 from trainer.refusal import TrainingRefused
-from trainer.reporting import Reporter
+from trainer.reporting import Reporter, settings_sentence
 from trainer.run import train_and_announce
 from trainer.settings import TrainerSettings
 
@@ -43,7 +43,7 @@ def main(
 ) -> None:
     """Train SASRec on the interactions in PostgreSQL, measure it, write its bundle and announce it."""
     given: dict[str, Any] = {name: value for name, value in locals().items() if value is not None}
-    raise_on_signals()
+    raise_on_signals("Interrupted: nothing was written, and the model that is live stays.")
     # Read when torch is imported. Threads that spin while they wait for one another took three times as long a step as
     # soon as another process wanted a core, and were hardly faster on a quiet machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -55,7 +55,7 @@ def main(
     except Interrupted as interruption:
         _end(interruption.sentence, interruption.exit_code)
     except ValidationError as error:
-        _end(_settings_sentence(error), 1)
+        _end(settings_sentence(error), 1)
     except psycopg.errors.UndefinedTable:
         _end("The database has no tables yet; run `python -m admin migrate` first.", 1)
     except psycopg.Error as error:
@@ -67,11 +67,6 @@ def main(
 def _end(sentence: str, exit_code: int) -> None:
     print(sentence, file=sys.stderr)
     raise typer.Exit(exit_code)
-
-
-def _settings_sentence(error: ValidationError) -> str:
-    problems = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
-    return f"The settings are unusable: {'; '.join(problems)}."
 
 
 if __name__ == "__main__":

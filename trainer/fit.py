@@ -14,12 +14,13 @@ from recstream.model.net import Sasrec
 from recstream.model.popularity import Popularity
 from recstream.model.vocabulary import Vocabulary
 from recstream.model.weights import save_weights
+from trainer.baselines import PopularityScorer
 from trainer.defaults import batch_tokens, choose_device, learning_rate, model_config
-from trainer.evaluation import Evaluation, PopularityScorer, SasrecScorer, evaluate
+from trainer.evaluation import Evaluation, SasrecScorer, evaluate, mean_ndcg
 from trainer.interactions import Interactions
 from trainer.reporting import Reporter
 from trainer.settings import TrainerSettings
-from trainer.split import HeldOut, leave_one_out
+from trainer.split import HeldOut, Split, counts_of, leave_one_out
 from trainer.training import Bounds, Epoch, Training, train
 
 
@@ -54,12 +55,37 @@ def fit(data: Interactions, settings: TrainerSettings, reporter: Reporter) -> Fi
 
     Raises TrainingRefused where the settings do not fit, nobody can be measured with, or the training fails.
     """
+    device = prepare(settings)
+    split = leave_one_out(data)
+    train_counts = counts_of(data, split.in_training)
+    popularity = evaluate(PopularityScorer(train_counts, device), split.test, train_counts, device)
+    network, training = fit_network(split, data.n_items, settings, device, reporter)
+    model = evaluate(SasrecScorer(network, device), split.test, train_counts, device)
+    files = {
+        WEIGHTS: save_weights(network),
+        CONFIG: network.config.to_json(),
+        VOCABULARY: Vocabulary(data.item_ids).to_json(),
+        POPULARITY: _popularity(data).to_json(),
+    }
+    return Fitted(files, model, popularity, training)
+
+
+def prepare(settings: TrainerSettings) -> torch.device:
+    """Set torch's seed and threads and return the device. Raises TrainingRefused where there is no such device."""
     device = choose_device(settings)
     torch.manual_seed(settings.seed)
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
-    split = leave_one_out(data)
-    config = model_config(settings, split.test.inputs, data.n_items)
-    popularity = evaluate(PopularityScorer(split.train_counts, device), split.test, data.n_items, device)
+    return device
+
+
+def fit_network(
+    split: Split, n_items: int, settings: TrainerSettings, device: torch.device, reporter: Reporter
+) -> tuple[Sasrec, Training]:
+    """Train a network on `split.train`, with the epoch that ranks the validation items best.
+
+    Raises TrainingRefused where the settings do not fit or the training fails.
+    """
+    config = model_config(settings, split.test.inputs, n_items)
     network = Sasrec(config).to(device)
     scorer = SasrecScorer(network, device)
     followed = _draw(split.validation, settings.validation_users, settings.seed)
@@ -79,7 +105,7 @@ def fit(data: Interactions, settings: TrainerSettings, reporter: Reporter) -> Fi
         training = train(
             network,
             split.train,
-            lambda: evaluate(scorer, followed, data.n_items, device).metrics["ndcg@10"],
+            lambda: mean_ndcg(scorer, followed, n_items, device)[0],
             bounds=Bounds(settings.epochs, settings.max_seconds, settings.patience),
             batch_tokens=batch_tokens(settings, split.train, config.max_length),
             learning_rate=learning_rate(settings, split.train),
@@ -91,14 +117,7 @@ def fit(data: Interactions, settings: TrainerSettings, reporter: Reporter) -> Fi
         f"Trained {len(training.epochs)} epochs in {time.monotonic() - started:.1f} s, best in epoch "
         f"{best[-1].number} (validation NDCG@10 {best[-1].ndcg:.4f}); ended by {training.ended_because}."
     )
-    model = evaluate(scorer, split.test, data.n_items, device)
-    files = {
-        WEIGHTS: save_weights(network),
-        CONFIG: config.to_json(),
-        VOCABULARY: Vocabulary(data.item_ids).to_json(),
-        POPULARITY: _popularity(data).to_json(),
-    }
-    return Fitted(files, model, popularity, training)
+    return network, training
 
 
 def _draw(held_out: HeldOut, most: int, seed: int) -> HeldOut:

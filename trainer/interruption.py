@@ -10,14 +10,14 @@ class Interrupted(KeyboardInterrupt):
     A KeyboardInterrupt, because for those psycopg cancels the statement that is running on the server.
     """
 
-    def __init__(self, signal_number: int) -> None:
+    def __init__(self, signal_number: int, sentence: str) -> None:
         super().__init__(signal_number)
         self.exit_code = 128 + signal_number
-        self.sentence = "Interrupted: nothing was written, and the model that is live stays."
+        self.sentence = sentence
 
 
-def raise_on_signals() -> None:
-    """Make SIGINT and SIGTERM raise Interrupted on the main thread, once.
+def raise_on_signals(sentence: str) -> None:
+    """Make SIGINT and SIGTERM raise Interrupted on the main thread, once; `sentence` says what stands then.
 
     An exception, not a flag: a training waits for long in PostgreSQL and in torch, and whatever it leaves behind is
     either whole or under a temporary name. Further signals change nothing, so that the way out is not cut short.
@@ -26,7 +26,7 @@ def raise_on_signals() -> None:
     def interrupt(number: int, _frame: FrameType | None) -> None:
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_IGN)
-        raise Interrupted(number)
+        raise Interrupted(number, sentence)
 
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, interrupt)

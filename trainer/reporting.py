@@ -5,16 +5,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 if TYPE_CHECKING:  # these import torch, which takes seconds; a run that is refused must not
+    from trainer.comparison import Comparison
     from trainer.evaluation import Evaluation
     from trainer.training import Epoch
 
 _SECONDS_BETWEEN_LINES = 5.0
 SHOWN_METRICS = ("ndcg@5", "ndcg@10", "ndcg@20", "recall@5", "recall@10", "recall@20", "mrr@10", "coverage@10")
+
+COMPARED_METRICS = (
+    *(f"{name}@{k}" for name in ("ndcg", "recall", "mrr", "precision") for k in (5, 10, 20)),
+    *("coverage@10", "arp@10", "gini@10"),
+)
+
+
+def settings_sentence(error: ValidationError) -> str:
+    """Return what is wrong with the settings, without their values."""
+    problems = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
+    return f"The settings are unusable: {'; '.join(problems)}."
 
 
 class Reporter:
@@ -84,6 +97,24 @@ class Reporter:
                 f"{model.repeats:,} users are left out: their last item is one they had seen before, "
                 "which recommendations leave out."
             )
+
+    def comparison(self, comparison: "Comparison") -> None:
+        """Print the network beside its baselines; over several seeds the mean and the standard deviation."""
+        test = comparison.runs[0].test
+        seeds = f", {len(comparison.runs)} seeds" if len(comparison.runs) > 1 else ""
+        table = Table(title=f"{comparison.split}: {test.users:,} users, exact ranks of all unseen items{seeds}")
+        table.add_column("metric")
+        for column in (*comparison.baselines, "SASRec"):
+            table.add_column(column, justify="right")
+        for name in COMPARED_METRICS:
+            digits = 1 if name.startswith("arp") else 4
+            spread = comparison.spread(name)
+            ours = f"{comparison.mean(name):.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
+            theirs = [f"{each.metrics[name]:.{digits}f}" for each in comparison.baselines.values()]
+            table.add_row(name, *theirs, ours)
+        self._console.print(table)
+        if test.repeats:
+            self.say(f"{test.repeats:,} users are left out: their last item is one they had seen before.")
 
     def _line_is_due(self) -> bool:
         now = time.monotonic()

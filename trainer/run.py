@@ -126,6 +126,7 @@ def _check_size(data: Interactions, min_users: int) -> None:
 
 
 def _period(data: Interactions) -> str:
-    if data.first_at is None or data.last_at is None:
+    window = data.window
+    if window.first_at is None or window.last_at is None:
         return ""
-    return f" ({data.first_at:%Y-%m-%d} to {data.last_at:%Y-%m-%d})"
+    return f" ({window.first_at:%Y-%m-%d} to {window.last_at:%Y-%m-%d})"

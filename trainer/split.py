@@ -1,4 +1,4 @@
-"""Leave-one-out: each user's last item is the test, the one before it the validation, the rest is for training.
+"""What is trained on and what is held out: by each user's last items, or by one moment for all users.
 
 Within a user items stand in the order of time, ties in the order of arrival (`interactions.py`).
 """
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from recstream.model.sequences import pad_right
 from trainer.interactions import Interactions
+from trainer.refusal import TrainingRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +61,89 @@ class HeldOut:
 
 
 @dataclass(frozen=True, slots=True)
-class LeaveOneOut:
-    """`train` holds rows of two items at least; `train_counts[c - 1]` counts code c in what is not held out."""
+class Split:
+    """`train` holds rows of two items at least; `in_training` says of each interaction whether it is not held out."""
 
     train: Sequences
     validation: HeldOut
     test: HeldOut
-    train_counts: npt.NDArray[np.int64]
+    in_training: npt.NDArray[np.bool_]
 
 
-def leave_one_out(data: Interactions) -> LeaveOneOut:
-    """Hold out the last two items of each user with three or more.
+def counts_of(data: Interactions, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Return how often each item occurs among the chosen interactions: entry c - 1 is for code c."""
+    return np.bincount(data.codes[chosen], minlength=data.n_items + 1)[1:]
+
+
+def leave_one_out(data: Interactions) -> Split:
+    """Hold out the last two items of each user with three or more: the last is the test, the other the validation.
 
     Users with two items are trained on and not measured with; users with one count towards popularity alone.
     """
-    every = Sequences(data.codes, data.offsets[:-1], np.diff(data.offsets))
+    every = _histories(data)
     measured = every.select(every.lengths >= 3)
     ends = measured.starts + measured.lengths
-    validation = HeldOut(
-        Sequences(data.codes, measured.starts, measured.lengths - 2), data.codes[ends - 2].astype(np.int64)
-    )
-    test = HeldOut(Sequences(data.codes, measured.starts, measured.lengths - 1), data.codes[ends - 1].astype(np.int64))
+    in_training = np.ones(len(data.codes), dtype=np.bool_)
+    in_training[ends - 1] = in_training[ends - 2] = False
     train = Sequences(data.codes, every.starts, np.where(every.lengths >= 3, every.lengths - 2, every.lengths))
-    counts = np.bincount(data.codes, minlength=data.n_items + 1)
-    for held_out in (validation, test):
-        counts = counts - np.bincount(held_out.targets, minlength=data.n_items + 1)
-    return LeaveOneOut(train.select(train.lengths >= 2), validation, test, counts[1:])
+    return Split(
+        train.select(train.lengths >= 2),
+        HeldOut(Sequences(data.codes, measured.starts, measured.lengths - 2), _codes_at(data, ends - 2)),
+        HeldOut(Sequences(data.codes, measured.starts, measured.lengths - 1), _codes_at(data, ends - 1)),
+        in_training,
+    )
+
+
+def temporal(data: Interactions, held_out: float = 0.1) -> Split:
+    """Cut all histories at one moment, so that nothing learnt is later than anything asked.
+
+    The latest `held_out` share of the interactions is the test period and the same share of what is before it the
+    validation period. Of each user who did something in a period, the last thing done in it is to be ranked first,
+    by a model that reads all that the user did before (Gusak et al. 2025, arXiv:2507.16289, "Last"). Users without
+    anything before are not measured with. Raises TrainingRefused where the data tell no times.
+    """
+    if data.times is None:
+        raise TrainingRefused("A temporal split needs times, which this file does not tell; use leave-one-out.")
+    test_after = moment_before_latest(data.times, held_out)
+    validation_after = moment_before_latest(data.times[data.times <= test_after], held_out)
+    in_training = data.times <= validation_after
+    every = _histories(data)
+    train = Sequences(data.codes, every.starts, _counts_until(data, validation_after))
+    return Split(
+        train.select(train.lengths >= 2),
+        last_within(data, validation_after, test_after),
+        last_within(data, test_after, None),
+        in_training,
+    )
+
+
+def moment_before_latest(times: npt.NDArray[np.int64], share: float) -> int:
+    """Return the latest moment that has at least `share` of the times after it, as far as ties allow."""
+    latest_kept = max(0, int(len(times) * (1 - share)) - 1)
+    return int(np.partition(times, latest_kept)[latest_kept])
+
+
+def last_within(data: Interactions, after: int, until: int | None) -> HeldOut:
+    """Return each user's last item later than `after` and not later than `until`, with all that came before it.
+
+    Users without anything before it are left out. `data` must have times.
+    """
+    ends = _counts_until(data, until) if until is not None else np.diff(data.offsets)
+    active = (ends > _counts_until(data, after)) & (ends >= 2)
+    starts, lengths = data.offsets[:-1][active], ends[active] - 1
+    return HeldOut(Sequences(data.codes, starts, lengths), _codes_at(data, starts + lengths))
+
+
+def _histories(data: Interactions) -> Sequences:
+    return Sequences(data.codes, data.offsets[:-1], np.diff(data.offsets))
+
+
+def _counts_until(data: Interactions, moment: int) -> npt.NDArray[np.int64]:
+    assert data.times is not None
+    # Times rise within a user, so what is not later is a prefix of each history.
+    counts: npt.NDArray[np.int64] = np.add.reduceat(data.times <= moment, data.offsets[:-1], dtype=np.int64)
+    return counts
+
+
+def _codes_at(data: Interactions, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return data.codes[places].astype(np.int64)

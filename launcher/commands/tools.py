@@ -1,4 +1,4 @@
-"""Commands that run one more program against the running stack: train, seed, worker, psql; and `env` for a shell."""
+"""Commands that run one more program: train, evaluate, seed, worker, psql; and `env` for a shell."""
 
 import os
 import shlex
@@ -38,6 +38,17 @@ def train(context: typer.Context) -> None:
     Without a running stack, Kafka and PostgreSQL are started for so long.
     """
     _run("trainer", context.args, memory_kept=True)
+
+
+def evaluate(context: typer.Context) -> None:
+    """Train and measure beside baselines, on a public set's file or on what is stored. Nothing goes into service.
+
+    With --data FILE it needs no stack. Without, it reads the database, which is started for so long where none runs.
+    """
+    if any(argument.split("=")[0] == "--data" for argument in context.args):
+        command = python_module("trainer.evaluate", *context.args)
+        os.execve(command[0], command, trainer_env(os.environ))  # noqa: S606
+    _run("trainer.evaluate", context.args, memory_kept=True)
 
 
 def seed(context: typer.Context) -> None:

@@ -1,7 +1,7 @@
 """Time as the messages and tables carry it: UTC, milliseconds since the epoch, RFC 3339."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
 def utc_now() -> datetime:
@@ -17,6 +17,16 @@ def now_ms() -> int:
 def from_ms(timestamp_ms: int) -> datetime:
     """Return an aware UTC datetime for milliseconds since the Unix epoch."""
     return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+
+
+def from_us(timestamp_us: int) -> datetime:
+    """Return an aware UTC datetime for microseconds since the Unix epoch, exactly."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=timestamp_us)
+
+
+def to_us(moment: datetime) -> int:
+    """Return microseconds since the Unix epoch, exactly."""
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def to_rfc3339(moment: datetime) -> str:

@@ -49,7 +49,7 @@ def test_every_command_has_help_with_examples(command: str) -> None:
 
 def test_the_overview_names_every_command() -> None:
     text = run("--help")
-    assert all(f"  {command} " in text for command in [*COMMANDS, "train", "seed", "psql"])
+    assert all(f"  {command} " in text for command in [*COMMANDS, "train", "evaluate", "seed", "psql"])
 
 
 @pytest.mark.parametrize("command", [["env"], ["worker"], ["psql"], ["request", "user_1"]])

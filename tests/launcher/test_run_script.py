@@ -36,7 +36,7 @@ class Checkout:
         (self.root / "requirements").mkdir(parents=True)
         shutil.copy(CHECKOUT / "run", self.root)
         (self.root / "pyproject.toml").write_text("[project]\n")
-        for name in ("services", "launcher", "ui", "torch", "dbt", "dev"):
+        for name in ("services", "launcher", "ui", "torch", "dbt", "evaluate", "dev"):
             (self.root / "requirements" / f"{name}.lock").write_text(f"{name}==1.0 \\\n    --hash=sha256:0\n")
         self.bin = root / "bin"
         self.bin.mkdir()
@@ -70,6 +70,7 @@ UI = "pip --require-hashes -r requirements/ui.lock"
 DBT = "pip --require-hashes -r requirements/dbt.lock"
 PROJECT = "pip --no-build-isolation --no-deps --editable ."
 TORCH = "pip --require-hashes -r requirements/torch.lock"
+EVALUATE = "pip --require-hashes -r requirements/evaluate.lock"
 TOOLS = "pip --require-hashes -r requirements/dev.lock"
 
 
@@ -91,7 +92,12 @@ def test_commands_that_compute_nothing_need_little(checkout: Checkout, command: 
 
 def test_tests_need_their_tools(checkout: Checkout) -> None:
     checkout.run("test")
-    assert TOOLS in checkout.calls()
+    assert {EVALUATE, TOOLS} <= set(checkout.calls())
+
+
+def test_evaluating_needs_torch_and_what_it_compares_with(checkout: Checkout) -> None:
+    checkout.run("evaluate")
+    assert checkout.calls() == ["venv", SERVICES, LAUNCHER, PROJECT, TORCH, EVALUATE, "launcher  evaluate"]
 
 
 def test_a_changed_lock_is_installed_anew(checkout: Checkout) -> None:

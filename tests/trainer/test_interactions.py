@@ -4,13 +4,17 @@ import tracemalloc
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import psycopg
 import pytest
 
 from recstream.db.engine import connect
 from recstream.db.settings import PostgresSettings
+from recstream.ops.clock import from_us
 from trainer.interactions import Interactions, read_interactions
 from trainer.lock import AlreadyTraining, only_training
 
@@ -36,11 +40,12 @@ def read(database: PostgresSettings, min_item_count: int = 1) -> Interactions:
         return read_interactions(connection, min_item_count=min_item_count)
 
 
+def by_user(data: Interactions, values: npt.NDArray[Any]) -> list[list[int]]:
+    return [values[start:end].tolist() for start, end in pairwise(data.offsets)]
+
+
 def histories(data: Interactions) -> list[list[str]]:
-    return [
-        [data.item_ids[code - 1] for code in data.codes[start:end]]
-        for start, end in zip(data.offsets, data.offsets[1:], strict=False)
-    ]
+    return [[data.item_ids[code - 1] for code in codes] for codes in by_user(data, data.codes)]
 
 
 def test_histories_stand_in_the_order_of_time_and_then_of_arrival(database: PostgresSettings) -> None:
@@ -60,6 +65,11 @@ def test_histories_stand_in_the_order_of_time_and_then_of_arrival(database: Post
     data = read(database)
     assert sorted(histories(data)) == [["20", "30", "10"], ["30", "10", "1", "9"]]
     assert data.codes.dtype == np.int32
+    assert data.times is not None
+    minutes = [
+        [(from_us(time) - START) // timedelta(minutes=1) for time in times] for times in by_user(data, data.times)
+    ]
+    assert sorted(minutes) == [[1, 2, 2, 3], [5, 5, 5]]
     assert sorted(data.item_ids) == ["1", "10", "20", "30", "9"]
     assert data.window.first_at == START + timedelta(minutes=1)
     assert data.window.last_at == START + timedelta(minutes=5)
@@ -79,7 +89,7 @@ def test_nothing_to_read(database: PostgresSettings) -> None:
     insert(database, [("a", "x", 1, "dismiss")])
     data = read(database)
     assert (data.n_users, data.n_items, len(data.codes)) == (0, 0, 0)
-    assert data.window.first_at is None
+    assert (data.window.first_at, data.window.last_at) == (None, None)
 
 
 def test_a_long_history_comes_whole_and_progress_is_told(database: PostgresSettings) -> None:
@@ -104,7 +114,7 @@ def test_a_long_history_comes_whole_and_progress_is_told(database: PostgresSetti
 
 
 def test_memory_holds_numbers_and_no_python_objects(database: PostgresSettings) -> None:
-    """4 bytes a row and something for each message; a list of 200,000 ints alone would be 7 MB."""
+    """12 bytes a row and something for each message; a list of 200,000 ints alone would be 7 MB."""
     with connect(database, "tests") as connection:
         connection.execute(
             """
@@ -120,8 +130,9 @@ def test_memory_holds_numbers_and_no_python_objects(database: PostgresSettings) 
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert data.codes.nbytes == 800_000
-    assert peak < 2_000_000
+    assert data.times is not None
+    assert data.codes.nbytes + data.times.nbytes == 2_400_000
+    assert peak < 3_600_000
 
 
 def test_the_connection_is_left_clean(database: PostgresSettings) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from trainer.defaults import batch_tokens, learning_rate, model_config
 from trainer.interactions import Interactions
 from trainer.refusal import TrainingRefused
 from trainer.settings import TrainerSettings
-from trainer.split import Sequences, leave_one_out
+from trainer.split import Sequences, counts_of, leave_one_out, temporal
 
 
 def interactions(*histories: list[int], n_items: int = 9) -> Interactions:
@@ -16,8 +18,7 @@ def interactions(*histories: list[int], n_items: int = 9) -> Interactions:
         item_ids=tuple(f"item-{code}" for code in range(1, n_items + 1)),
         codes=np.array([code for history in histories for code in history], dtype=np.int32),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        first_at=None,
-        last_at=None,
+        times=None,
     )
 
 
@@ -38,15 +39,38 @@ def test_the_last_item_is_the_test_and_the_one_before_it_the_validation() -> Non
 
 
 def test_short_histories_are_not_measured_with() -> None:
-    split = leave_one_out(interactions([1], [2, 3], [4, 5, 6]))
+    data = interactions([1], [2, 3], [4, 5, 6])
+    split = leave_one_out(data)
     assert rows(split.train) == [[2, 3]]
     assert rows(split.test.inputs) == [[4, 5]]
-    assert split.train_counts.tolist() == [1, 1, 1, 1, 0, 0, 0, 0, 0]
+    assert counts_of(data, split.in_training).tolist() == [1, 1, 1, 1, 0, 0, 0, 0, 0]
 
 
 def test_popularity_does_not_see_what_is_held_out() -> None:
-    split = leave_one_out(interactions([1, 1, 9, 9], [1, 2, 9]))
-    assert split.train_counts.tolist() == [3, 0, 0, 0, 0, 0, 0, 0, 0]
+    data = interactions([1, 1, 9, 9], [1, 2, 9])
+    split = leave_one_out(data)
+    assert counts_of(data, split.in_training).tolist() == [3, 0, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_one_moment_cuts_all_histories() -> None:
+    data = replace(
+        interactions([1, 2, 3, 4], [5, 6, 7], [8, 9], [2], [3, 3, 4, 1, 5, 6, 7, 8, 9, 1]),
+        times=np.array([1, 2, 14, 16, 4, 18, 19, 17, 20, 19, 1, 2, 3, 4, 5, 6, 7, 8, 9, 15]),
+    )
+    split = temporal(data, held_out=0.25)
+    # Five of twenty are later than 16, four of the fifteen before that later than 8.
+    assert rows(split.train) == [[1, 2], [3, 3, 4, 1, 5, 6, 7, 8]]
+    assert rows(split.validation.inputs) == [[1, 2, 3], [3, 3, 4, 1, 5, 6, 7, 8, 9]]
+    assert split.validation.targets.tolist() == [4, 1]
+    # The third user's first item is later than 16 too, and is read; the fourth has nothing before the target.
+    assert rows(split.test.inputs) == [[5, 6], [8]]
+    assert split.test.targets.tolist() == [7, 9]
+    assert counts_of(data, split.in_training).tolist() == [2, 1, 2, 1, 2, 1, 1, 1, 0]
+
+
+def test_a_temporal_split_needs_times() -> None:
+    with pytest.raises(TrainingRefused, match="needs times"):
+        temporal(interactions([1, 2, 3]))
 
 
 def test_latest_and_pairs() -> None:
