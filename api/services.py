@@ -15,6 +15,7 @@ from api.outbox import Outbox
 from api.publisher import Publisher
 from api.result_feed import ResultFeed
 from api.settings import ApiSettings
+from api.streams import Streams
 from api.worker_feed import WorkerFeed
 from recstream.db.engine import connect, conninfo, make_async_engine
 from recstream.db.settings import PostgresSettings
@@ -39,6 +40,7 @@ class ApiServices:
     acceptor: Acceptor
     results: ResultFeed
     workers: WorkerFeed
+    streams: Streams
 
     def promote(self, version: str) -> ModelAnnounced:
         """Make a recorded model live. Blocks. Raises UnknownModel."""
@@ -81,6 +83,7 @@ def make_services(settings: ApiSettings, kafka: KafkaSettings, postgres: Postgre
             max_bytes=settings.cached_result_bytes,
         ),
         workers=WorkerFeed(kafka, f"{client_id}-workers"),
+        streams=Streams(settings.max_streams),
     )
 
 
