@@ -11,9 +11,11 @@ from fastapi import FastAPI, Request, Response
 from api.body_limit import BodyLimit
 from api.instrumentation import Instrumentation
 from api.problems import install_problem_handlers, problem_response
-from api.routes import catalogue, events, health, interactions, models, recommendations, users
+from api.routes import catalogue, health, interactions, models, recommendations, users
 from api.schemas import ProblemDetails
+from api.server_spans import ServerSpans
 from api.services import ApiServices, running
+from recstream.ops.traceparent import trace_id_of, valid_traceparent
 
 log = structlog.get_logger()
 
@@ -36,19 +38,24 @@ def create_app(services: ApiServices) -> FastAPI:
         version="1",
         description=_DESCRIPTION,
         lifespan=lifespan,
+        # The api's own spans (server_spans.py) go on in Kafka's records; FastAPI would make a second set.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         responses={code: {"model": ProblemDetails, "content": {"application/problem+json": {}}} for code in (422, 503)},
     )
     app.state.services = services
     install_problem_handlers(app)
     for kind in (sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError, psycopg.OperationalError):
         app.add_exception_handler(kind, _on_database_away)
-    for module in (recommendations, events, interactions, users, catalogue, models, health):
+    for module in (recommendations, interactions, users, catalogue, models, health):
         app.include_router(module.router)
     app.add_middleware(BodyLimit, max_bytes=services.settings.max_body_bytes)
     app.add_middleware(Instrumentation)
+    if services.tracer.on:
+        app.add_middleware(ServerSpans, tracer=services.tracer)
     return app
 
 
-def _on_database_away(_request: Request, error: Exception) -> Response:
-    log.warning("http.database_away", error=str(error).splitlines()[0])
+def _on_database_away(request: Request, error: Exception) -> Response:
+    trace_id = trace_id_of(valid_traceparent(request.headers.get("traceparent")))
+    log.warning("http.database_away", error=str(error).splitlines()[0], trace_id=trace_id)
     return problem_response(503, "unavailable", "The database cannot be reached.", {"Retry-After": "1"})

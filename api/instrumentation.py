@@ -19,12 +19,11 @@ class Instrumentation:
             await self._app(scope, receive, send)
             return
         started, status = time.perf_counter(), 500
-        answered: float | None = None
 
         async def observed_send(message: Message) -> None:
-            nonlocal status, answered
+            nonlocal status
             if message["type"] == "http.response.start":
-                status, answered = message["status"], time.perf_counter()
+                status = message["status"]
             await send(message)
 
         try:
@@ -33,8 +32,7 @@ class Instrumentation:
             route = getattr(scope.get("route"), "path", "unmatched")
             method = scope["method"] if scope["method"] in _METHODS else "other"
             metrics.HTTP_REQUESTS.labels(method, route, str(status)).inc()
-            # To the answer's start: an event stream lasts as long as it lasts.
-            metrics.HTTP_REQUEST_DURATION.labels(method, route).observe((answered or time.perf_counter()) - started)
+            metrics.HTTP_REQUEST_DURATION.labels(method, route).observe(time.perf_counter() - started)
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

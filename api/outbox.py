@@ -12,9 +12,13 @@ from confluent_kafka import KafkaError
 from api.acceptor import Draft
 from api.problems import unavailable
 from api.publisher import Outgoing, Publisher
+from recstream.kafka.spans import sending
+from recstream.messages.envelope import header
 from recstream.messages.identifiers import request_id_key
 from recstream.messages.topics import INFERENCE_REQUESTS, SYSTEM_CONTROL
 from recstream.ops import metrics
+from recstream.ops.traceparent import trace_id_of, valid_traceparent
+from recstream.ops.tracing import Tracer
 
 log = structlog.get_logger()
 
@@ -51,6 +55,7 @@ class Outbox:
         conninfo: str,
         publisher: Publisher,
         publish_announcements: Callable[[], None],
+        tracer: Tracer,
         *,
         grace_seconds: float,
         max_backlog: int,
@@ -58,6 +63,7 @@ class Outbox:
         self._conninfo = conninfo
         self._publisher = publisher
         self._publish_announcements = publish_announcements
+        self._tracer = tracer
         self._grace_seconds = grace_seconds
         self._max_backlog = max_backlog
         self._delivered: list[int] = []
@@ -105,19 +111,31 @@ class Outbox:
             await self._connection.close()
 
     def _send(self, record: Outgoing, outbox_id: int) -> None:
+        # The headers are as they were committed: they name the span of the request's creation, not this one.
+        creation = valid_traceparent(header(record.headers, "traceparent"))
+        span = sending(self._tracer, record.topic, creation, kind="client")
+
         def on_delivery(error: KafkaError | None) -> None:
+            span.end(error.name() if error is not None else None)
             with self._lock:
                 self._in_flight -= 1
                 if error is None:
                     self._delivered.append(outbox_id)
             if error is not None:
-                log.warning("outbox.not_delivered", outbox_id=outbox_id, error=error.str())
+                log.warning(
+                    "outbox.not_delivered",
+                    outbox_id=outbox_id,
+                    request_id=record.key.decode(),
+                    trace_id=trace_id_of(creation),
+                    error=error.str(),
+                )
 
         with self._lock:
             self._in_flight += 1
         try:
             self._publisher.send(record, on_delivery)
         except BufferError:
+            span.end("queue_full")
             with self._lock:
                 self._in_flight -= 1
 

@@ -10,6 +10,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from recstream.ops.traceparent import trace_id_of, valid_traceparent
+
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
@@ -86,5 +88,6 @@ def _on_http_exception(_request: Request, error: Exception) -> Response:
 
 
 def _on_exception(request: Request, error: Exception) -> Response:
-    log.error("http.unexpected_error", method=request.method, exc_info=error)
+    trace_id = trace_id_of(valid_traceparent(request.headers.get("traceparent")))
+    log.error("http.unexpected_error", method=request.method, trace_id=trace_id, exc_info=error)
     return problem_response(500, "internal-error", "Something went wrong here; the log has the details.")

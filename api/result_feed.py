@@ -35,6 +35,7 @@ class EndedResult:
 
     status: Status
     error: ResultError | None
+    model_version: str | None
     body: bytes
     completed_at: datetime
 
@@ -118,4 +119,4 @@ def _ended(record: Message) -> tuple[bytes, EndedResult] | None:
     key, value = record.key(), record.value()
     assert key is not None
     assert value is not None
-    return key, EndedResult(result.status, result.error, value, from_ms(append_time_ms(record)))
+    return key, EndedResult(result.status, result.error, result.model_version, value, from_ms(append_time_ms(record)))

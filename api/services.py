@@ -15,13 +15,13 @@ from api.outbox import Outbox
 from api.publisher import Publisher
 from api.result_feed import ResultFeed
 from api.settings import ApiSettings
-from api.streams import Streams
 from api.worker_feed import WorkerFeed
 from recstream.db.engine import connect, conninfo, make_async_engine
 from recstream.db.settings import PostgresSettings
 from recstream.kafka.announcements import announce_recorded, publish_pending
 from recstream.kafka.settings import KafkaSettings
 from recstream.messages.control import AnnouncementReason, ModelAnnounced
+from recstream.ops.tracing import Tracer
 
 _DELIVERY_TIMEOUT_MS = 10_000
 _FLUSH_SECONDS = 5.0
@@ -40,7 +40,7 @@ class ApiServices:
     acceptor: Acceptor
     results: ResultFeed
     workers: WorkerFeed
-    streams: Streams
+    tracer: Tracer
 
     def promote(self, version: str) -> ModelAnnounced:
         """Make a recorded model live. Blocks. Raises UnknownModel."""
@@ -49,7 +49,9 @@ class ApiServices:
             return announce_recorded(connection, self.kafka, version, reason=AnnouncementReason.PROMOTED, service="api")
 
 
-def make_services(settings: ApiSettings, kafka: KafkaSettings, postgres: PostgresSettings) -> ApiServices:
+def make_services(
+    settings: ApiSettings, kafka: KafkaSettings, postgres: PostgresSettings, tracer: Tracer
+) -> ApiServices:
     """Make the parts; nothing connects yet."""
     # Every replica tails all results, so each needs a name of its own.
     client_id = f"api-{socket.gethostname()}-{settings.port}"
@@ -65,6 +67,7 @@ def make_services(settings: ApiSettings, kafka: KafkaSettings, postgres: Postgre
         database,
         publisher,
         publish_announcements,
+        tracer,
         grace_seconds=settings.outbox_grace_seconds,
         max_backlog=settings.max_backlog,
     )
@@ -83,7 +86,7 @@ def make_services(settings: ApiSettings, kafka: KafkaSettings, postgres: Postgre
             max_bytes=settings.cached_result_bytes,
         ),
         workers=WorkerFeed(kafka, f"{client_id}-workers"),
-        streams=Streams(settings.max_streams),
+        tracer=tracer,
     )
 
 

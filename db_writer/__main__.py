@@ -18,6 +18,7 @@ from recstream.messages.topics import ACTIVITY_EVENTS, INFERENCE_RESULTS
 from recstream.ops.health import serve_health
 from recstream.ops.logs import LogSettings, configure_logging
 from recstream.ops.shutdown import stop_on_signal
+from recstream.ops.tracing import TracingSettings, start_tracing
 
 log = structlog.get_logger()
 
@@ -26,6 +27,7 @@ def main() -> int:
     """Wire the parts, consume until told to stop; return the exit status."""
     settings, kafka, postgres = DbWriterSettings.load(), KafkaSettings.load(), PostgresSettings.load()
     configure_logging("db_writer", LogSettings.load())
+    tracer = start_tracing("db_writer", TracingSettings.load(), instance=settings.id)
     open_connection = partial(connect, postgres, "db_writer")
     producer = ConfirmingProducer(kafka.producer(settings.id, delivery_timeout_ms=60_000))
     maintenance = Maintenance(open_connection, settings.maintenance_interval_seconds)
@@ -37,7 +39,7 @@ def main() -> int:
     )
     source: loop.GroupSource | None = None
     with stop_on_signal() as stop:
-        handler = WriteHandler(open_connection, producer, stop)
+        handler = WriteHandler(open_connection, producer, stop, tracer, group=settings.group)
 
         def checks() -> dict[str, bool]:
             return {"postgres": handler.connected, "assigned": source is not None and source.assigned}
@@ -58,6 +60,7 @@ def main() -> int:
                 expiry.close()
                 maintenance.close()
                 handler.close()
+                tracer.close()
     log.info("db_writer.stopped")
     return 0
 

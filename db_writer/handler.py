@@ -1,6 +1,7 @@
 """One batch from both topics to one transaction; what PostgreSQL cannot take goes to the dead letters."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,12 +18,16 @@ from recstream.kafka.dead_letters import send_dead_letter
 from recstream.kafka.producer import ConfirmingProducer
 from recstream.kafka.records import append_time_ms, headers_of
 from recstream.kafka.results import read_result
+from recstream.kafka.spans import processing
 from recstream.messages.activity import InteractionRecorded
 from recstream.messages.codec import BadMessage, Reason, decode
-from recstream.messages.envelope import check_event_type
+from recstream.messages.envelope import check_event_type, header
+from recstream.messages.request_log import log_end
 from recstream.messages.topics import ACTIVITY_EVENTS, INFERENCE_RESULTS, Topic
 from recstream.ops import metrics
 from recstream.ops.clock import from_ms
+from recstream.ops.traceparent import trace_id_of, valid_traceparent
+from recstream.ops.tracing import Span, Tracer
 
 log = structlog.get_logger()
 
@@ -38,6 +43,7 @@ class _Entry:
     record: Message
     topic: Topic
     content: EndedRequest | InteractionRecorded
+    traceparent: str | None
 
 
 class Stopped(RuntimeError):
@@ -48,10 +54,18 @@ class WriteHandler:
     """Writes batches; waits for PostgreSQL as long as it is away, with the offsets uncommitted meanwhile."""
 
     def __init__(
-        self, connect: Callable[[], psycopg.Connection], producer: ConfirmingProducer, stop: threading.Event
+        self,
+        connect: Callable[[], psycopg.Connection],
+        producer: ConfirmingProducer,
+        stop: threading.Event,
+        tracer: Tracer,
+        *,
+        group: str,
     ) -> None:
         self._connect = connect
         self._producer = producer
+        self._tracer = tracer
+        self._group = group
         self._connection: psycopg.Connection | None = None
         self._retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_AWAY),
@@ -83,6 +97,7 @@ class WriteHandler:
             self._connection.close()
 
     def _write(self, entries: Sequence[_Entry]) -> None:
+        started_ns = time.time_ns()
         try:
             unknown = self._attempt(lambda: self._commit(entries))
         except psycopg.DataError as error:
@@ -99,6 +114,12 @@ class WriteHandler:
             if isinstance(entry.content, EndedRequest) and entry.content.result.request_id in unknown:
                 missing = BadMessage(Reason.UNKNOWN_REQUEST, "no request of that id was accepted")
                 self._set_aside(entry.record, entry.topic, missing)
+            else:
+                if isinstance(entry.content, EndedRequest):
+                    result = entry.content.result
+                    log_end(result.request_id, result.status, result.model_version, result.error, entry.traceparent)
+                # The transaction's time, as each of its records waited for it.
+                self._begin(entry.record, entry.traceparent, len(entries), started_ns).end()
 
     def _commit(self, entries: Sequence[_Entry]) -> set[UUID]:
         connection = self._open()
@@ -131,25 +152,35 @@ class WriteHandler:
 
     def _decode(self, record: Message) -> _Entry | None:
         topic = INFERENCE_RESULTS if record.topic() == INFERENCE_RESULTS.name else ACTIVITY_EVENTS
+        headers = headers_of(record)
+        traceparent = valid_traceparent(header(headers, "traceparent"))
         try:
             if topic is INFERENCE_RESULTS:
                 result, value = read_result(record), record.value()
                 assert value is not None
                 ended = EndedRequest(result, value.decode(), from_ms(append_time_ms(record)))
-                return _Entry(record, topic, ended)
-            check_event_type(headers_of(record), InteractionRecorded)
-            return _Entry(record, topic, decode(record.value(), InteractionRecorded))
+                return _Entry(record, topic, ended, traceparent)
+            check_event_type(headers, InteractionRecorded)
+            return _Entry(record, topic, decode(record.value(), InteractionRecorded), traceparent)
         except BadMessage as error:
             self._set_aside(record, topic, error)
             return None
 
     def _set_aside(self, record: Message, topic: Topic, error: BadMessage) -> None:
         send_dead_letter(self._producer, topic, record, error, service="db_writer")
+        traceparent = valid_traceparent(header(headers_of(record), "traceparent"))
+        self._begin(record, traceparent, 1, time.time_ns()).end(error.reason.value)
         log.warning(
             "record.set_aside",
             topic=topic.name,
             reason=error.reason,
             partition=record.partition(),
             offset=record.offset(),
+            # The key of a result; that of activity is a person's id, and not for logs.
+            request_id=(record.key() or b"").decode(errors="replace") if topic is INFERENCE_RESULTS else None,
+            trace_id=trace_id_of(traceparent),
             error=str(error),
         )
+
+    def _begin(self, record: Message, traceparent: str | None, batch: int, taken_ns: int) -> Span:
+        return processing(self._tracer, record, traceparent, group=self._group, batch=batch, taken_ns=taken_ns)

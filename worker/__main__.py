@@ -13,6 +13,7 @@ from recstream.model.settings import CheckpointSettings
 from recstream.ops.health import serve_health
 from recstream.ops.logs import LogSettings, configure_logging
 from recstream.ops.shutdown import stop_on_signal
+from recstream.ops.tracing import TracingSettings, start_tracing
 from worker.ended_requests import EndedRequests
 from worker.handler import RequestHandler
 from worker.inference import ServedModel
@@ -26,6 +27,7 @@ def main() -> int:
     """Wire the parts, consume until told to stop; return the exit status."""
     settings, kafka, checkpoints = WorkerSettings.load(), KafkaSettings.load(), CheckpointSettings.load()
     configure_logging("worker", LogSettings.load())
+    tracer = start_tracing("worker", TracingSettings.load(), instance=settings.id)
     torch.set_num_threads(settings.threads)
     reloader = ModelReloader(kafka, checkpoints.dir, settings.id)
     ended = EndedRequests(kafka, settings.id)
@@ -52,10 +54,12 @@ def main() -> int:
             # Without any model requests wait on the topic, for this worker or for one that has a model.
             if reloader.wait_for_model(stop):
                 source = loop.GroupSource(kafka, settings.id, settings.group, [INFERENCE_REQUESTS.name])
-                loop.run(source, RequestHandler(current, ended, producer), producer, stop, batch=settings.batch)
+                handler = RequestHandler(current, ended, producer, tracer, group=settings.group)
+                loop.run(source, handler, producer, stop, batch=settings.batch)
         finally:
             ended.close()
             reloader.close()
+            tracer.close()
     log.info("worker.stopped", worker_id=settings.id)
     return 0
 

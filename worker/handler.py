@@ -12,6 +12,7 @@ from confluent_kafka import Message
 from recstream.kafka.dead_letters import send_dead_letter
 from recstream.kafka.producer import ConfirmingProducer
 from recstream.kafka.records import append_time_ms, headers_of
+from recstream.kafka.spans import ended_by_delivery, processing, sending
 from recstream.messages import outcomes
 from recstream.messages.codec import BadMessage, decode, encode
 from recstream.messages.envelope import check_event_type, event_headers, header
@@ -24,9 +25,11 @@ from recstream.messages.inference import (
     StageTimings,
     Status,
 )
+from recstream.messages.request_log import log_end
 from recstream.messages.topics import INFERENCE_REQUESTS, INFERENCE_RESULTS
 from recstream.ops import metrics
-from recstream.ops.clock import now_ms
+from recstream.ops.traceparent import trace_id_of, valid_traceparent
+from recstream.ops.tracing import Span, Tracer
 from worker.inference import Answer, ModelError, ServedModel
 
 log = structlog.get_logger()
@@ -34,6 +37,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
+    record: Message
     request: InferenceRequested
     queued_ms: float
     traceparent: str | None
@@ -50,16 +54,24 @@ class RequestHandler:
     """
 
     def __init__(
-        self, current: Callable[[], ServedModel], ended: Container[uuid.UUID], producer: ConfirmingProducer
+        self,
+        current: Callable[[], ServedModel],
+        ended: Container[uuid.UUID],
+        producer: ConfirmingProducer,
+        tracer: Tracer,
+        *,
+        group: str,
     ) -> None:
         self._current = current
         self._ended = ended
         self._producer = producer
+        self._tracer = tracer
+        self._group = group
 
     def __call__(self, records: Sequence[Message]) -> None:
         """Produce one result for each request that has not ended; the loop flushes."""
-        taken_ms, started = now_ms(), time.perf_counter()
-        decoded = [item for record in records if (item := self._decode(record, taken_ms)) is not None]
+        taken_ns, started = time.time_ns(), time.perf_counter()
+        decoded = [item for record in records if (item := self._decode(record, taken_ns // 1_000_000)) is not None]
         taken = [item for item in decoded if self._is_open(item)]
         if not taken:
             return
@@ -67,6 +79,7 @@ class RequestHandler:
         inference_started = time.perf_counter()
         answers = model.answer([item.request for item in taken])
         inference_seconds = time.perf_counter() - inference_started
+        inference_ns = (taken_ns + int((inference_started - started) * 1e9), time.time_ns())
         metrics.BATCH_SIZE.observe(len(taken))
         metrics.INFERENCE_LATENCY.observe(inference_seconds)
         batch_wait_ms, inference_ms = (inference_started - started) * 1000, inference_seconds * 1000
@@ -77,8 +90,13 @@ class RequestHandler:
                 inference=round(inference_ms, 3),
                 total=round(item.queued_ms + batch_wait_ms + inference_ms, 3),
             )
+            span = self._begin(item.record, item.traceparent, len(taken), taken_ns)
+            # The batch's inference is a span in the trace of each of its requests: a trace is whole by itself,
+            # whichever of the others are sampled.
+            inference = self._tracer.start("inference", "internal", span, start_ns=inference_ns[0])
+            inference.set("recstream.model_version", model.version)
+            inference.end(end_ns=inference_ns[1])
             if isinstance(answer, ModelError):
-                log.error("inference.failed", request_id=str(item.request.request_id), error=str(answer))
                 metrics.ERRORS.labels("model_error").inc()
                 result = outcomes.failed(
                     item.request.request_id,
@@ -87,20 +105,22 @@ class RequestHandler:
                 )
             else:
                 result = _completed(item.request, answer, model.version, timings)
-            self._publish(result, item.traceparent)
+            self._publish(result, span)
+            span.end(result.error.type if result.error is not None else None)
 
     def _decode(self, record: Message, taken_ms: int) -> _Taken | None:
         headers = headers_of(record)
+        traceparent = valid_traceparent(header(headers, "traceparent"))
         try:
             check_event_type(headers, InferenceRequested)
             request = decode(record.value(), InferenceRequested)
         except BadMessage as error:
-            self._set_aside(record, error)
+            self._set_aside(record, error, traceparent)
             return None
         # The broker's clock and ours may differ: never negative.
         queued_ms = max(0, taken_ms - append_time_ms(record))
         metrics.QUEUE_DELAY.observe(queued_ms / 1000)
-        return _Taken(request, queued_ms, header(headers, "traceparent"))
+        return _Taken(record, request, queued_ms, traceparent)
 
     def _is_open(self, item: _Taken) -> bool:
         request = item.request
@@ -109,36 +129,50 @@ class RequestHandler:
             return False
         if request.remaining_ms is not None and item.queued_ms > request.remaining_ms:
             detail = f"Its deadline of {request.remaining_ms} ms had passed when a worker took it."
-            self._publish(outcomes.expired(request.request_id, detail), item.traceparent)
+            self._refuse(item.record, outcomes.expired(request.request_id, detail), item.traceparent)
             return False
         return True
 
-    def _set_aside(self, record: Message, error: BadMessage) -> None:
+    def _set_aside(self, record: Message, error: BadMessage, traceparent: str | None) -> None:
         send_dead_letter(self._producer, INFERENCE_REQUESTS, record, error, service="worker")
         metrics.ERRORS.labels(error.reason.value).inc()
         request_id = _readable_request_id(record)
         log.warning(
-            "request.set_aside",
+            "record.set_aside",
+            topic=INFERENCE_REQUESTS.name,
             reason=error.reason,
             partition=record.partition(),
             offset=record.offset(),
             request_id=str(request_id) if request_id else None,
+            trace_id=trace_id_of(traceparent),
+            error=str(error),
         )
         if request_id is not None:
             problem = ResultError(
                 outcomes.BAD_RECORD, "The request could not be understood", f"Set aside as {error.reason}."
             )
-            self._publish(outcomes.failed(request_id, problem), None)
+            self._refuse(record, outcomes.failed(request_id, problem), traceparent)
 
-    def _publish(self, result: InferenceResult, traceparent: str | None) -> None:
+    def _refuse(self, record: Message, result: InferenceResult, traceparent: str | None) -> None:
+        span = self._begin(record, traceparent, 1, time.time_ns())
+        self._publish(result, span)
+        span.end(result.error.type if result.error is not None else None)
+
+    def _begin(self, record: Message, traceparent: str | None, batch: int, taken_ns: int) -> Span:
+        return processing(self._tracer, record, traceparent, group=self._group, batch=batch, taken_ns=taken_ns)
+
+    def _publish(self, result: InferenceResult, span: Span) -> None:
         source = result.source.value if result.source is not None else "none"
         metrics.PROCESSED.labels(result.status.value, source).inc()
+        log_end(result.request_id, result.status, result.model_version, result.error, span.traceparent)
+        sent = sending(self._tracer, INFERENCE_RESULTS.name, span)
         self._producer.produce(
             INFERENCE_RESULTS.name,
             request_id_key(result.request_id),
             encode(result),
             # The same request answered twice is the same event: CloudEvents asks for equal ids then.
-            event_headers(InferenceResult, "worker", event_id=str(result.request_id), traceparent=traceparent),
+            event_headers(InferenceResult, "worker", event_id=str(result.request_id), traceparent=sent.traceparent),
+            on_delivery=ended_by_delivery(sent) if self._tracer.on else None,
         )
 
 

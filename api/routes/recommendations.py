@@ -1,21 +1,28 @@
 """Requests for recommendations: accept, wait, look up, cancel."""
 
+import asyncio
 import hashlib
 import re
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
+import structlog
 from fastapi import APIRouter, Header, Path, Request, Response
+from sqlalchemy import cast, select
+from sqlalchemy.dialects.postgresql import TEXT
 
 from api.acceptor import Draft, IdempotencyKey
 from api.histories import read_history
-from api.lookup import Resource, read_request, wait_for
 from api.problems import Problem, not_found, unavailable
 from api.publisher import NotDelivered, Outgoing
+from api.result_feed import EndedResult
 from api.schemas import Recommendation, RecommendationRequest, RequestStatus
 from api.services import ApiServices, Services
 from api.strict_json import StrictJSONRoute
+from recstream.db.tables import predictions
+from recstream.kafka.spans import sending
 from recstream.messages.codec import encode
 from recstream.messages.envelope import event_headers
 from recstream.messages.identifiers import new_request_id, request_id_key
@@ -24,19 +31,52 @@ from recstream.messages.inference import (
     MAX_HISTORY,
     InferenceRequested,
     InferenceResult,
+    ResultError,
+    Status,
 )
 from recstream.messages.outcomes import cancelled
-from recstream.messages.topics import INFERENCE_RESULTS
+from recstream.messages.request_log import log_end
+from recstream.messages.topics import INFERENCE_REQUESTS, INFERENCE_RESULTS
 from recstream.ops import metrics
 from recstream.ops.clock import utc_now
+from recstream.ops.traceparent import trace_id_of, valid_traceparent
+from recstream.ops.tracing import Attributes
+
+log = structlog.get_logger()
 
 router = APIRouter(prefix="/v1/recommendations", tags=["recommendations"], route_class=StrictJSONRoute)
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?", re.IGNORECASE)
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _KEY = re.compile(r"[!-~]{1,255}")
+_CREATION: Attributes = {
+    "messaging.system": "kafka",
+    "messaging.operation.type": "create",
+    "messaging.operation.name": "create",
+    "messaging.destination.name": INFERENCE_REQUESTS.name,
+}
+_ROW_POLL_SECONDS = 1.0
+"""The net under the tail: how often a waiter looks at the row itself."""
 _CANCEL_SECONDS = 2
 """How long a cancellation waits to see itself, or what came before it, on the topic."""
+
+
+class _Resource(msgspec.Struct):
+    """A request as the API shows it; the result's JSON is passed through as it was written."""
+
+    request_id: UUID
+    status: RequestStatus
+    user_id: str | None
+    created_at: datetime
+    completed_at: datetime | None = None
+    result: msgspec.Raw | None = None
+    error: ResultError | None = None
+
+    def end(self, ended: EndedResult) -> None:
+        """Take over how the request ended."""
+        self.status = RequestStatus[ended.status.name]
+        self.completed_at = ended.completed_at
+        self.result = msgspec.Raw(ended.body)
+        self.error = ended.error
 
 
 @router.post(
@@ -58,28 +98,38 @@ async def create(
 ) -> Response:
     """Accept a request. It is never lost once this answers 202 or 200."""
     services.outbox.check_room()
-    draft = await _draft(services, body, await _idempotency(request, idempotency_key), traceparent)
+    within = valid_traceparent(traceparent)
+    creation = services.tracer.start(f"create {INFERENCE_REQUESTS.name}", "producer", within, _CREATION)
+    draft = await _draft(services, body, await _idempotency(request, idempotency_key), creation.traceparent)
+    creation.set("recstream.request_id", str(draft.request_id))
     wait = _wait_seconds(prefer, services.settings.max_wait_seconds)
-    resource = Resource(draft.request_id, RequestStatus.PENDING, draft.user_id, draft.created_at)
+    resource = _Resource(draft.request_id, RequestStatus.PENDING, draft.user_id, draft.created_at)
     applied = {"Preference-Applied": f"wait={wait}"} if wait is not None else {}
     # The waiter stands before anything is published, so the result cannot pass unseen.
     with services.results.waiter(draft.request_id) as ended:
-        accepted = await services.acceptor.accept(draft)
+        with creation:
+            accepted = await services.acceptor.accept(draft)
         if accepted.outbox_id is not None:
-            if wait and (result := await wait_for(services, draft.request_id, ended, wait)) is not None:
-                resource.end(result)
-                metrics.END_TO_END_LATENCY.observe((utc_now() - draft.created_at).total_seconds())
+            trace_id = trace_id_of(creation.traceparent)
+            log.debug("request.accepted", request_id=str(draft.request_id), trace_id=trace_id)
+            if wait:
+                with services.tracer.start("wait for result", "internal", within):
+                    result = await _wait_for(services, draft.request_id, ended, wait)
+                if result is not None:
+                    resource.end(result)
+                    metrics.END_TO_END_LATENCY.observe((utc_now() - draft.created_at).total_seconds())
+                    log_end(draft.request_id, result.status, result.model_version, result.error, creation.traceparent)
             return _answer(resource, applied)
     # The key's earlier request stands for this one, in flight or done.
     earlier = accepted.request_id
     with services.results.waiter(earlier) as ended:
-        found = await read_request(services, earlier)
+        found = await _read(services, earlier)
         if found is None:
             raise not_found("request")
         if (
             wait
             and found.status is RequestStatus.PENDING
-            and (result := await wait_for(services, earlier, ended, wait)) is not None
+            and (result := await _wait_for(services, earlier, ended, wait)) is not None
         ):
             found.end(result)
     return _answer(found, applied)
@@ -94,11 +144,11 @@ async def read(
     """Return a request and, when it has ended, its result."""
     wait = _wait_seconds(prefer, services.settings.max_wait_seconds)
     with services.results.waiter(request_id) as ended:
-        found = await read_request(services, request_id)
+        found = await _read(services, request_id)
         if found is None:
             raise not_found("request")
         if wait and found.status is RequestStatus.PENDING:
-            result = await wait_for(services, request_id, ended, wait)
+            result = await _wait_for(services, request_id, ended, wait)
             if result is not None:
                 found.end(result)
     headers = {"Preference-Applied": f"wait={wait}"} if wait is not None else {}
@@ -119,37 +169,40 @@ async def cancel(
     services: Services,
     request_id: Annotated[UUID, Path(description="As in the 202's Location.")],
     prefer: Annotated[str | None, Header(description="`wait=N`: seconds to wait for the end.")] = None,
+    traceparent: Annotated[str | None, Header(description="W3C trace context, handed on.")] = None,
 ) -> Response:
     """Cancel a request. Repeating it, or cancelling what has ended, changes nothing and tells how it ended."""
     wait = _wait_seconds(prefer, services.settings.max_wait_seconds)
     applied = {"Preference-Applied": f"wait={wait}"} if wait is not None else {}
     with services.results.waiter(request_id) as ended:
-        found = await read_request(services, request_id)
+        found = await _read(services, request_id)
         if found is None:
             raise not_found("request")
         if found.status is RequestStatus.PENDING:
-            await _publish_cancellation(services, request_id)
+            await _publish_cancellation(services, request_id, valid_traceparent(traceparent))
             # Whichever record came first on the topic counts, and this one may not be it.
-            result = await wait_for(services, request_id, ended, _CANCEL_SECONDS if wait is None else wait)
+            result = await _wait_for(services, request_id, ended, _CANCEL_SECONDS if wait is None else wait)
             if result is not None:
                 found.end(result)
     return _answer(found, applied)
 
 
-async def _publish_cancellation(services: ApiServices, request_id: UUID) -> None:
+async def _publish_cancellation(services: ApiServices, request_id: UUID, within: str | None) -> None:
+    span = sending(services.tracer, INFERENCE_RESULTS.name, within)
     record = Outgoing(
         INFERENCE_RESULTS.name,
         request_id_key(request_id),
         encode(cancelled(request_id)),
-        event_headers(InferenceResult, "api", event_id=str(request_id)),
+        event_headers(InferenceResult, "api", event_id=str(request_id), traceparent=span.traceparent),
     )
     try:
-        await services.publisher.send_all([record])
+        with span:
+            await services.publisher.send_all([record])
     except NotDelivered as error:
         raise unavailable("Kafka did not confirm the cancellation; send it again.") from error
 
 
-def _answer(resource: Resource, headers: dict[str, str]) -> Response:
+def _answer(resource: _Resource, headers: dict[str, str]) -> Response:
     pending = resource.status is RequestStatus.PENDING
     headers = headers | {"Location": f"/v1/recommendations/{resource.request_id}"}
     if pending:
@@ -178,12 +231,11 @@ async def _draft(
         exclude_seen=body.exclude_seen,
         remaining_ms=body.deadline_ms,
     )
-    valid_trace = traceparent if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) else None
     return Draft(
         request_id=message.request_id,
         user_id=body.user_id,
         body=encode(message),
-        headers=event_headers(InferenceRequested, "api", event_id=str(message.request_id), traceparent=valid_trace),
+        headers=event_headers(InferenceRequested, "api", event_id=str(message.request_id), traceparent=traceparent),
         created_at=utc_now(),
         lifetime_seconds=(
             body.deadline_ms / 1000 if body.deadline_ms is not None else services.settings.max_pending_seconds
@@ -204,3 +256,62 @@ def _wait_seconds(prefer: str | None, most: int) -> int | None:
     """Return the seconds of RFC 7240's `wait` preference, at most `most`; None where it is not asked for."""
     match = _WAIT.search(prefer) if prefer is not None else None
     return min(int(match[1]), most) if match is not None else None
+
+
+async def _wait_for(
+    services: ApiServices, request_id: UUID, ended: "asyncio.Future[EndedResult]", seconds: int
+) -> EndedResult | None:
+    """Wait for the tail to bring the result; the row is looked at now and then, should the tail be away."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while (left := deadline - loop.time()) > 0:
+        done, _ = await asyncio.wait({ended}, timeout=min(left, _ROW_POLL_SECONDS))
+        if done:
+            return ended.result()
+        if (result := await _read_result(services, request_id)) is not None:
+            return result
+    return None
+
+
+_ROW = select(
+    predictions.c.status,
+    predictions.c.user_id,
+    predictions.c.created_at,
+    predictions.c.completed_at,
+    cast(predictions.c.result_json, TEXT).label("result"),
+)
+
+
+async def _row(services: ApiServices, request_id: UUID) -> Any:
+    async with services.engine.connect() as connection:
+        return (await connection.execute(_ROW.where(predictions.c.request_id == request_id))).one_or_none()
+
+
+async def _read_result(services: ApiServices, request_id: UUID) -> EndedResult | None:
+    row = await _row(services, request_id)
+    return _ended(row) if row is not None else None
+
+
+async def _read(services: ApiServices, request_id: UUID) -> _Resource | None:
+    row = await _row(services, request_id)
+    if row is None:
+        return None
+    resource = _Resource(request_id, RequestStatus.PENDING, row.user_id, row.created_at)
+    # The tail may know more than the row: a GET never says PENDING after a waited 200.
+    ended = services.results.get(request_id) or _ended(row)
+    if ended is not None:
+        resource.end(ended)
+    return resource
+
+
+class _StoredResult(msgspec.Struct):
+    model_version: str | None = None
+    error: ResultError | None = None
+
+
+def _ended(row: Any) -> EndedResult | None:
+    if row.status == RequestStatus.PENDING:
+        return None
+    body = row.result.encode()
+    stored = msgspec.json.decode(body, type=_StoredResult)
+    return EndedResult(Status[row.status], stored.error, stored.model_version, body, row.completed_at)

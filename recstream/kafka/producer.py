@@ -1,5 +1,7 @@
 """A producer whose flush() means that the broker has everything."""
 
+from collections.abc import Callable
+
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from recstream.kafka.settings import Config
@@ -13,11 +15,23 @@ class ConfirmingProducer:
         self._producer = Producer(config)
         self._first_error: KafkaError | None = None
 
-    def produce(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-        """Queue a record; blocks while the queue is full, until the broker makes room or delivery times out."""
+    def produce(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        *,
+        on_delivery: Callable[[KafkaError | None], None] | None = None,
+    ) -> None:
+        """Queue a record; blocks while the queue is full, until the broker makes room or delivery times out.
+
+        `on_delivery` is told what became of the record, during a later call of this object.
+        """
+        confirm = self._confirm if on_delivery is None else self._confirm_and_tell(on_delivery)
         while True:
             try:
-                self._producer.produce(topic, value=value, key=key, headers=list(headers), on_delivery=self._confirm)
+                self._producer.produce(topic, value=value, key=key, headers=list(headers), on_delivery=confirm)
                 return
             except BufferError:
                 self._producer.poll(0.1)
@@ -33,6 +47,15 @@ class ConfirmingProducer:
         if self._first_error is not None:
             error, self._first_error = self._first_error, None
             raise KafkaException(error)
+
+    def _confirm_and_tell(
+        self, on_delivery: Callable[[KafkaError | None], None]
+    ) -> Callable[[KafkaError | None, Message], None]:
+        def confirm(error: KafkaError | None, record: Message) -> None:
+            self._confirm(error, record)
+            on_delivery(error)
+
+        return confirm
 
     def _confirm(self, error: KafkaError | None, _record: Message) -> None:
         if error is not None and self._first_error is None:

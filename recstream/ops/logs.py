@@ -35,7 +35,8 @@ def configure_logging(service: str, settings: LogSettings) -> None:
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        # What is below the level costs a call and nothing else: there is a debug line for every request.
+        wrapper_class=structlog.make_filtering_bound_logger(settings.level),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
@@ -56,6 +57,7 @@ def configure_logging(service: str, settings: LogSettings) -> None:
     # One line a request is what metrics are for.
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
     # Its warnings are about what it is about to try again by itself, at every start of a broker.
     logging.getLogger("librdkafka").setLevel(logging.ERROR)
 

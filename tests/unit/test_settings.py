@@ -13,6 +13,7 @@ from recstream.kafka.settings import KafkaSettings
 from recstream.model.settings import CheckpointSettings
 from recstream.ops.logs import LogSettings
 from recstream.ops.settings import ServiceSettings
+from recstream.ops.tracing import TracingSettings
 from seeder.settings import SeederSettings
 from trainer.settings import TrainerSettings
 from ui.settings import UiSettings
@@ -26,6 +27,7 @@ ALL: list[type[ServiceSettings]] = [
     LogSettings,
     PostgresSettings,
     SeederSettings,
+    TracingSettings,
     TrainerSettings,
     UiSettings,
     WorkerSettings,
