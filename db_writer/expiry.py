@@ -14,6 +14,7 @@ import psycopg
 import structlog
 from confluent_kafka import KafkaException
 
+from recstream.db.advisory_locks import EXPIRY
 from recstream.kafka.producer import ConfirmingProducer
 from recstream.messages.codec import encode
 from recstream.messages.envelope import event_headers
@@ -25,8 +26,6 @@ from recstream.ops import metrics
 
 log = structlog.get_logger()
 
-_LOCK = 7_301_905_520
-"""pg_advisory_lock's number for the sweep: one writer sweeps, and another takes over when its connection ends."""
 _PAGE = 1_000
 _AGAIN_SECONDS = 60.0
 """When what has been proposed and is still pending is proposed once more."""
@@ -119,7 +118,7 @@ class ExpirySweep:
             connection = self._connect()
             connection.autocommit = True
             connection.prepare_threshold = None
-            row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone()
+            row = connection.execute("SELECT pg_try_advisory_lock(%s)", (EXPIRY,)).fetchone()
             if row != (True,):
                 connection.close()  # another writer sweeps
                 return None

@@ -9,6 +9,7 @@ from psycopg import sql
 from psycopg.rows import scalar_row
 from rich.console import Console
 
+from recstream.db.advisory_locks import SEEDING
 from seeder.indexes import create_indexes, drop_indexes, indexes_of
 from seeder.interruption import Interrupted, Interruption
 from seeder.problem import SeedingProblem
@@ -17,9 +18,6 @@ from seeder.records import Catalogue
 from seeder.rejects import Rejects
 from seeder.sources import Source
 from seeder.staging import stage_interactions, stage_items
-
-_LOCK = 7_301_905_520
-"""pg_advisory_lock's number for seeders."""
 
 _ROWS_A_SLICE = 50_000
 _ROWS_WORTH_A_LOCK = 50_000
@@ -64,9 +62,9 @@ def holds_interactions(connection: psycopg.Connection) -> bool:
 
 def take_turn(connection: psycopg.Connection, console: Console) -> None:
     """Wait until no other seeder is at work, and keep others waiting until `connection` is closed."""
-    if not _scalar(connection, "SELECT pg_try_advisory_lock(%s)", _LOCK):
+    if not _scalar(connection, "SELECT pg_try_advisory_lock(%s)", SEEDING):
         say(console, "Waiting for another seeder to end.")
-        connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        connection.execute("SELECT pg_advisory_lock(%s)", (SEEDING,))
     connection.commit()
 
 

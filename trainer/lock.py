@@ -2,14 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 import psycopg
 
+from recstream.db.advisory_locks import TRAINING
 from trainer.refusal import TrainingRefused
-
-_LOCK: Final = 7_301_905_520
-"""pg_try_advisory_lock's number for trainings."""
 
 
 class AlreadyTraining(TrainingRefused):
@@ -24,7 +21,7 @@ def only_training(connection: psycopg.Connection) -> Iterator[None]:
     """
     # Outside a transaction: hours in one would keep PostgreSQL from cleaning up.
     connection.autocommit = True
-    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone()
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (TRAINING,)).fetchone()
     if row is None or not row[0]:
         raise AlreadyTraining("Another training runs on this database; wait until it has ended, then train again.")
     # Whoever closes the connection, or its breaking, lets go of the lock: unlocking could only fail on top.

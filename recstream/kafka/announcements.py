@@ -17,6 +17,7 @@ import structlog
 from confluent_kafka import KafkaException
 from psycopg.types.json import Jsonb
 
+from recstream.db.advisory_locks import ANNOUNCEMENT
 from recstream.kafka.producer import ConfirmingProducer
 from recstream.kafka.settings import KafkaSettings
 from recstream.messages.codec import encode
@@ -26,9 +27,6 @@ from recstream.messages.topics import CONTROL_KEY, SYSTEM_CONTROL
 from recstream.ops.clock import utc_now
 
 log = structlog.get_logger()
-
-_LOCK = 7_301_905_519
-"""pg_advisory_lock's number for announcements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +112,13 @@ def publish_pending(connection: psycopg.Connection, kafka: KafkaSettings) -> Non
 def _announcing(connection: psycopg.Connection) -> Iterator[None]:
     """Hold the lock of all announcers; a session lock, because it must outlive the transaction."""
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        connection.execute("SELECT pg_advisory_lock(%s)", (ANNOUNCEMENT,))
     try:
         yield
     finally:
         if not connection.closed:
             with connection.transaction():
-                connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+                connection.execute("SELECT pg_advisory_unlock(%s)", (ANNOUNCEMENT,))
 
 
 def _make_live(

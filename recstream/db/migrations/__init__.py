@@ -6,8 +6,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, text
 
-_LOCK = 7_301_905_518
-"""pg_advisory_lock's number for migrations: replicas that start together take turns."""
+from recstream.db.advisory_locks import MIGRATION
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
@@ -18,12 +17,12 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     with engine.connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
+        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION})
         connection.commit()
         try:
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
         finally:
             connection.rollback()
-            connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
+            connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": MIGRATION})
             connection.commit()

@@ -1,0 +1,14 @@
+"""The numbers of PostgreSQL's advisory locks. A database has one space of numbers for all services, so they are here."""
+
+from typing import Final
+
+MIGRATION: Final = 7_301_905_518
+"""Replicas that start together migrate in turns."""
+ANNOUNCEMENT: Final = 7_301_905_519
+"""Generations reach the topic in order."""
+TRAINING: Final = 7_301_905_520
+"""One training at a time."""
+SEEDING: Final = 7_301_905_521
+"""Seeders take turns."""
+EXPIRY: Final = 7_301_905_522
+"""One db_writer sweeps, and another takes over when its connection ends."""
