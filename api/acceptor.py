@@ -15,6 +15,7 @@ import msgspec
 import psycopg
 import structlog
 
+from api.lasting_connection import LastingConnection
 from api.problems import Problem, unavailable
 from recstream.messages.envelope import Headers
 from recstream.messages.topics import INFERENCE_REQUESTS
@@ -103,11 +104,10 @@ class Acceptor:
     """Takes drafts one by one and commits them together, on one connection."""
 
     def __init__(self, conninfo: str, ttl_seconds: int, on_accepted: Callable[[Draft, int], None]) -> None:
-        self._conninfo = conninfo
+        self._connection = LastingConnection(conninfo)
         self._ttl_seconds = ttl_seconds
         self._on_accepted = on_accepted
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue(_MAX_WAITING)
-        self._connection: psycopg.AsyncConnection | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -122,8 +122,7 @@ class Acceptor:
                 await self._task
         while not self._waiting.empty():
             _refuse([self._waiting.get_nowait()], unavailable("The service is stopping."))
-        if self._connection is not None:
-            await self._connection.close()
+        await self._connection.close()
 
     async def accept(self, draft: Draft) -> Accepted:
         """Return when the request is committed.
@@ -150,12 +149,12 @@ class Acceptor:
                 raise
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 log.warning("accept.failed", error=str(error), requests=len(batch))
-                await self._disconnect()
+                await self._connection.close()
                 _refuse(batch, unavailable("The database cannot be reached."))
             except Exception as error:
                 # One bad batch must not end the task that all requests depend on.
                 log.exception("accept.failed", requests=len(batch))
-                await self._disconnect()
+                await self._connection.close()
                 _refuse(batch, error)
 
     async def _commit(self, batch: Sequence[_Waiting]) -> None:
@@ -169,7 +168,7 @@ class Acceptor:
                     continue
                 holders.add(idempotency.key)
             offered.append(waiting.draft)
-        connection = await self._connect()
+        connection = await self._connection.get()
         cursor = await connection.execute(
             _ACCEPT,
             {
@@ -201,16 +200,6 @@ class Acceptor:
             else:
                 assert draft.idempotency is not None
                 _settle(waiting, _earlier(draft.idempotency, held.get(draft.idempotency.key)))
-
-    async def _connect(self) -> psycopg.AsyncConnection:
-        if self._connection is None:
-            self._connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
-        return self._connection
-
-    async def _disconnect(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
 
 
 def _earlier(idempotency: IdempotencyKey, held: tuple[bytes, UUID] | None) -> Accepted | Problem:

@@ -10,6 +10,7 @@ import structlog
 from confluent_kafka import KafkaError
 
 from api.acceptor import Draft
+from api.lasting_connection import LastingConnection
 from api.problems import unavailable
 from api.publisher import Outgoing, Publisher
 from recstream.kafka.spans import sending
@@ -60,7 +61,7 @@ class Outbox:
         grace_seconds: float,
         max_backlog: int,
     ) -> None:
-        self._conninfo = conninfo
+        self._connection = LastingConnection(conninfo)
         self._publisher = publisher
         self._publish_announcements = publish_announcements
         self._tracer = tracer
@@ -70,7 +71,6 @@ class Outbox:
         self._lock = threading.Lock()
         self._in_flight = 0
         self._backlog = 0
-        self._connection: psycopg.AsyncConnection | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._database = asyncio.Lock()
 
@@ -107,8 +107,7 @@ class Outbox:
             await self._delete_delivered()
         except psycopg.Error as error:
             log.warning("outbox.delete.failed", error=str(error))  # the next start's relay publishes once more
-        if self._connection is not None:
-            await self._connection.close()
+        await self._connection.close()
 
     def _send(self, record: Outgoing, outbox_id: int) -> None:
         # The headers are as they were committed: they name the span of the request's creation, not this one.
@@ -154,9 +153,7 @@ class Outbox:
             await step
         except psycopg.Error as error:
             log.warning("outbox.database", error=str(error))
-            if self._connection is not None:
-                await self._connection.close()
-                self._connection = None
+            await self._connection.close()
 
     async def _delete_delivered(self) -> None:
         with self._lock:
@@ -165,7 +162,7 @@ class Outbox:
             return
         try:
             async with self._database:
-                await (await self._connect()).execute(_DELETE, (delivered,))
+                await (await self._connection.get()).execute(_DELETE, (delivered,))
         except psycopg.Error:
             with self._lock:
                 self._delivered.extend(delivered)
@@ -173,7 +170,7 @@ class Outbox:
 
     async def _relay(self) -> None:
         async with self._database:
-            connection = await self._connect()
+            connection = await self._connection.get()
             cursor = await connection.execute(_BACKLOG, (SYSTEM_CONTROL.name, self._grace_seconds, self._max_backlog))
             backlog = await cursor.fetchone()
             assert backlog is not None
@@ -200,8 +197,3 @@ class Outbox:
         if rows or announcements:
             metrics.OUTBOX_RELAYED.inc(len(rows) + announcements)
             log.info("outbox.relayed", requests=len(rows), announcements=announcements)
-
-    async def _connect(self) -> psycopg.AsyncConnection:
-        if self._connection is None:
-            self._connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
-        return self._connection

@@ -17,10 +17,10 @@ from recstream.db.settings import PostgresSettings
 from recstream.kafka.settings import KafkaSettings
 from recstream.messages.activity import EventType
 from recstream.model.settings import CheckpointSettings
+from recstream.ops.interruption import Interrupted, Interruption
 from recstream.ops.logs import LogSettings, configure_logging
 from seeder.custom_csv import CsvOptions, open_csv
 from seeder.fields import TimeUnit
-from seeder.interruption import Interrupted, Interruption
 from seeder.loading import Mode
 from seeder.movielens import open_movielens
 from seeder.problem import SeedingProblem
@@ -161,8 +161,8 @@ def main(
     Without arguments: synthetic demo data, and only if there are no interactions yet.
     """
     console = Console()
-    interruption = Interruption()
-    with _failures_as_sentences(), interruption.raised():
+    interruption = Interruption("Interrupted. Nothing was imported.")
+    with interruption.raised(), _failures_as_sentences():
         configure_logging("seeder", LogSettings.load())
         settings = SeederSettings.load()
         _check_options(context, source, merge=merge, replace=replace)
@@ -257,7 +257,7 @@ def _failures_as_sentences() -> Iterator[None]:
     try:
         yield
     except Interrupted as interrupted:
-        _end(f"Interrupted. {interrupted.consequence}".rstrip(), interrupted.exit_code)
+        _end(interrupted.sentence, interrupted.exit_code)
     except SeedingProblem as problem:
         _end(str(problem), 1)
     except psycopg.errors.UndefinedTable:

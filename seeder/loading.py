@@ -10,8 +10,8 @@ from psycopg.rows import scalar_row
 from rich.console import Console
 
 from recstream.db.advisory_locks import SEEDING
+from recstream.ops.interruption import Interruption
 from seeder.indexes import create_indexes, drop_indexes, indexes_of
-from seeder.interruption import Interrupted, Interruption
 from seeder.problem import SeedingProblem
 from seeder.progress import Report, progress, say
 from seeder.records import Catalogue
@@ -99,15 +99,14 @@ def load(
             """,
             (source.catalogue.source, source.catalogue.name, outcome.read),
         )
-    except BaseException as error:
+    except BaseException:
         for rejects in outcome.rejects:
             rejects.close()
-        if isinstance(error, Interrupted):
-            error.consequence = "Nothing was imported."
         connection.rollback()
         raise
     with interruption.deferred():
         connection.commit()
+        interruption.sentence = "Interrupted. The interactions stay; `./run seed` does the rest."
     for rejects in outcome.rejects:
         rejects.finish()
     outcome.seconds = time.monotonic() - started

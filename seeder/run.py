@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recstream.kafka.settings import KafkaSettings
-from seeder.interruption import Interrupted, Interruption
+from recstream.ops.interruption import Interruption
 from seeder.loading import Mode, Outcome, holds_interactions, load, take_turn
 from seeder.progress import say
 from seeder.publishing import live_kind, publish_popularity
@@ -30,19 +30,15 @@ def seed(
     It is called for where no model is live; after new interactions while no trained model is; and after a replacement,
     because a model of the items before would recommend other items under the same ids.
     """
-    try:
-        outcome = None
-        take_turn(connection, console)
-        if only_if_empty and holds_interactions(connection):
-            say(console, "The database holds interactions already; nothing was added.")
-        else:
-            say(console, f"Importing {source.catalogue}.")
-            outcome = load(connection, source, mode, console, interruption)
-            tell(console, outcome)
-        _publish(connection, kafka, checkpoints, console, outcome, replaced=mode is Mode.REPLACE)
-    except Interrupted as interrupted:
-        interrupted.consequence = interrupted.consequence or "The interactions stay; `./run seed` does the rest."
-        raise
+    outcome = None
+    take_turn(connection, console)
+    if only_if_empty and holds_interactions(connection):
+        say(console, "The database holds interactions already; nothing was added.")
+    else:
+        say(console, f"Importing {source.catalogue}.")
+        outcome = load(connection, source, mode, console, interruption)
+        tell(console, outcome)
+    _publish(connection, kafka, checkpoints, console, outcome, replaced=mode is Mode.REPLACE)
 
 
 def _publish(

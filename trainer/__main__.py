@@ -12,8 +12,8 @@ from rich.console import Console
 from recstream.db.settings import PostgresSettings
 from recstream.kafka.settings import KafkaSettings
 from recstream.model.settings import CheckpointSettings
+from recstream.ops.interruption import Interrupted, Interruption
 from recstream.ops.logs import LogSettings, configure_logging
-from trainer.interruption import Interrupted, raise_on_signals
 from trainer.refusal import TrainingRefused
 from trainer.reporting import Reporter, settings_sentence
 from trainer.run import train_and_announce
@@ -43,25 +43,25 @@ def main(
 ) -> None:
     """Train SASRec on the interactions in PostgreSQL, measure it, write its bundle and announce it."""
     given: dict[str, Any] = {name: value for name, value in locals().items() if value is not None}
-    raise_on_signals("Interrupted: nothing was written, and the model that is live stays.")
     # Read when torch is imported. Threads that spin while they wait for one another took three times as long a step as
     # soon as another process wanted a core, and were hardly faster on a quiet machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    try:
-        configure_logging("trainer", LogSettings())
-        train_and_announce(
-            TrainerSettings(**given), PostgresSettings(), KafkaSettings(), CheckpointSettings(), Reporter(Console())
-        )
-    except Interrupted as interruption:
-        _end(interruption.sentence, interruption.exit_code)
-    except ValidationError as error:
-        _end(settings_sentence(error), 1)
-    except psycopg.errors.UndefinedTable:
-        _end("The database has no tables yet; run `python -m admin migrate` first.", 1)
-    except psycopg.Error as error:
-        _end(f"PostgreSQL cannot be used: {' '.join(str(error).split())}", 1)
-    except TrainingRefused as error:
-        _end(str(error), 1)
+    with Interruption("Interrupted: nothing was written, and the model that is live stays.").raised():
+        try:
+            configure_logging("trainer", LogSettings())
+            train_and_announce(
+                TrainerSettings(**given), PostgresSettings(), KafkaSettings(), CheckpointSettings(), Reporter(Console())
+            )
+        except Interrupted as interruption:
+            _end(interruption.sentence, interruption.exit_code)
+        except ValidationError as error:
+            _end(settings_sentence(error), 1)
+        except psycopg.errors.UndefinedTable:
+            _end("The database has no tables yet; run `python -m admin migrate` first.", 1)
+        except psycopg.Error as error:
+            _end(f"PostgreSQL cannot be used: {' '.join(str(error).split())}", 1)
+        except TrainingRefused as error:
+            _end(str(error), 1)
 
 
 def _end(sentence: str, exit_code: int) -> None:

@@ -21,9 +21,9 @@ from rich.console import Console
 from recstream.db.engine import connect
 from recstream.db.settings import PostgresSettings
 from recstream.ops.clock import to_rfc3339, utc_now
+from recstream.ops.interruption import Interrupted, Interruption
 from trainer.files import read_file
 from trainer.interactions import Interactions, read_interactions
-from trainer.interruption import Interrupted, raise_on_signals
 from trainer.refusal import TrainingRefused
 from trainer.reporting import Reporter, settings_sentence
 from trainer.settings import TrainerSettings
@@ -49,41 +49,41 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write everything to this file.")] = None,
 ) -> None:
     """Train SASRec on a file or on PostgreSQL and print its figures beside those of baselines."""
-    raise_on_signals("Interrupted: nothing was written.")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # see trainer/__main__.py
     # implicit warns where a BLAS of several threads would slow ALS down, which is not used.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     reporter = Reporter(Console())
     started = time.monotonic()
-    try:
-        settings = TrainerSettings(**_given(context.args))
-        numbers = _seeds(seeds)
-        interactions = _read(data, settings, reporter)
-        if json_file is not None and not json_file.parent.is_dir():
-            raise TrainingRefused(f"There is no folder {json_file.parent} to write {json_file.name} to.")
-        from trainer.comparison import compare  # Here, because importing torch takes seconds.
+    with Interruption("Interrupted: nothing was written.").raised():
+        try:
+            settings = TrainerSettings(**_given(context.args))
+            numbers = _seeds(seeds)
+            interactions = _read(data, settings, reporter)
+            if json_file is not None and not json_file.parent.is_dir():
+                raise TrainingRefused(f"There is no folder {json_file.parent} to write {json_file.name} to.")
+            from trainer.comparison import compare  # Here, because importing torch takes seconds.
 
-        comparison = compare(interactions, _split_name(split), settings, numbers, recent_days, reporter)
-        reporter.comparison(comparison)
-        seconds, peak = time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        reporter.say(f"{seconds:.0f} s in all, {peak / 2**20:,.0f} MiB of memory at most.")
-        if json_file is not None:
-            record = _record(comparison, settings, data, interactions)
-            json_file.write_text(
-                json.dumps({**record, "seconds": round(seconds, 1), "peak_bytes": peak}, indent=2) + "\n"
-            )
-    except Interrupted as interruption:
-        _end(interruption.sentence, interruption.exit_code)
-    except ValidationError as error:
-        _end(settings_sentence(error), 1)
-    except psycopg.errors.UndefinedTable:
-        _end("The database has no tables yet; run `python -m admin migrate` first.", 1)
-    except psycopg.Error as error:
-        _end(f"PostgreSQL cannot be used: {' '.join(str(error).split())}", 1)
-    except OSError as error:
-        _end(f"{error.filename} cannot be used: {error.strerror}.", 1)
-    except TrainingRefused as error:
-        _end(str(error), 1)
+            comparison = compare(interactions, _split_name(split), settings, numbers, recent_days, reporter)
+            reporter.comparison(comparison)
+            seconds, peak = time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            reporter.say(f"{seconds:.0f} s in all, {peak / 2**20:,.0f} MiB of memory at most.")
+            if json_file is not None:
+                record = _record(comparison, settings, data, interactions)
+                json_file.write_text(
+                    json.dumps({**record, "seconds": round(seconds, 1), "peak_bytes": peak}, indent=2) + "\n"
+                )
+        except Interrupted as interruption:
+            _end(interruption.sentence, interruption.exit_code)
+        except ValidationError as error:
+            _end(settings_sentence(error), 1)
+        except psycopg.errors.UndefinedTable:
+            _end("The database has no tables yet; run `python -m admin migrate` first.", 1)
+        except psycopg.Error as error:
+            _end(f"PostgreSQL cannot be used: {' '.join(str(error).split())}", 1)
+        except OSError as error:
+            _end(f"{error.filename} cannot be used: {error.strerror}.", 1)
+        except TrainingRefused as error:
+            _end(str(error), 1)
 
 
 def _given(arguments: list[str]) -> dict[str, Any]:

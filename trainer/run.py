@@ -13,8 +13,8 @@ from recstream.messages.control import AnnouncementReason
 from recstream.model.bundle import write_bundle
 from recstream.model.settings import CheckpointSettings
 from recstream.ops.clock import utc_now
+from recstream.ops.interruption import Interrupted
 from trainer.interactions import Interactions, read_interactions
-from trainer.interruption import Interrupted
 from trainer.lock import only_training
 from trainer.refusal import TrainingRefused
 from trainer.reporting import Reporter

@@ -13,10 +13,10 @@ from rich.console import Console
 
 from recstream.db.engine import connect
 from recstream.db.settings import PostgresSettings
+from recstream.ops.interruption import Interrupted, Interruption
 from seeder import loading
 from seeder.custom_csv import CsvOptions, open_csv
 from seeder.event_ids import event_ids
-from seeder.interruption import Interrupted, Interruption
 from seeder.loading import Mode, Outcome, load
 from seeder.movielens import open_movielens
 from seeder.problem import SeedingProblem
@@ -75,7 +75,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def run(connection: psycopg.Connection, source: Source, mode: Mode = Mode.REFUSE) -> Outcome:
-    return load(connection, source, mode, Console(file=io.StringIO()), Interruption())
+    return load(connection, source, mode, Console(file=io.StringIO()), Interruption("Interrupted."))
 
 
 def stored(connection: psycopg.Connection, columns: str = "user_id, item_id") -> list[tuple[object, ...]]:
@@ -251,12 +251,11 @@ def test_an_interruption_between_two_statements_is_rolled_back(
     """PostgreSQL knows of no error here, so the rollback is the seeder's own."""
 
     def interrupt(_connection: psycopg.Connection) -> None:
-        raise Interrupted(signal.SIGTERM)
+        raise Interrupted(signal.SIGTERM, "Interrupted.")
 
     monkeypatch.setattr(loading, "_insert_items", interrupt)
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(Interrupted):
         run(connection, Rows([row("u", "1")], [Item("1", "One", ())]))
-    assert caught.value.consequence == "Nothing was imported."
     assert (count(connection, "interactions"), count(connection, "users")) == (0, 0)
 
 
