@@ -81,16 +81,66 @@ class Recommendation(Struct, frozen=True):
 
 
 class Worker(Struct, frozen=True):
-    """A worker's latest word on itself; `alive` where it has reported lately."""
+    """A worker's latest word on itself; `alive` where it has reported lately.
+
+    `model_version` answers requests now; `announced_version` is what `state` and `detail` speak of.
+    """
 
     worker_id: str
     state: str
     alive: bool
     model_version: str | None
+    announced_version: str | None = None
+    detail: str | None = None
+    reported_at: datetime | None = None
 
 
 class _WorkerList(Struct, frozen=True):
     workers: list[Worker]
+
+
+class Comparison(Struct, frozen=True):
+    """A candidate beside one opponent: mean NDCG@10 of each, and the difference's 95% confidence interval."""
+
+    opponent: str
+    candidate_ndcg: float
+    opponent_ndcg: float
+    low: float
+    high: float
+
+
+class Decision(Struct, frozen=True):
+    """Why a trained model went live or not, and what it was compared with for that."""
+
+    reason: str = ""
+    against: list[Comparison] = []
+
+
+class Model(Struct, frozen=True):
+    """A bundle that was made; the one whose `status` is `live` is what every worker shall serve.
+
+    `generation` counts announcements and is None for one that was never live. `decision` says why it went live or not.
+    """
+
+    version: str
+    kind: str
+    status: str
+    generation: int | None
+    metrics: dict[str, float]
+    created_at: datetime
+    promoted_at: datetime | None
+    decision: Decision | None = None
+
+
+class _ModelList(Struct, frozen=True):
+    models: list[Model]
+
+
+class Promotion(Struct, frozen=True):
+    """A model that was made live."""
+
+    version: str
+    generation: int
 
 
 class Health(Struct, frozen=True):
@@ -158,6 +208,14 @@ class ApiClient:
     def workers(self) -> list[Worker]:
         """Return what the workers say of themselves."""
         return self._get("/v1/workers", _WorkerList, {}).workers
+
+    def models(self) -> list[Model]:
+        """Return the models that were made, newest first."""
+        return self._get("/v1/models", _ModelList, {}).models
+
+    def promote(self, version: str) -> Promotion:
+        """Make a model live; workers change over by themselves."""
+        return self._send("POST", f"/v1/models/{_segment(version)}/promote", Promotion)
 
     def health(self) -> Health:
         """Return which of the API's own parts are well."""

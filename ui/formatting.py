@@ -30,6 +30,15 @@ def count(number: int, singular: str, plural: str | None = None) -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
+def age(moment: datetime, now: datetime) -> str:
+    """Return how long ago it was, in its largest unit: `3 minutes ago`."""
+    seconds = max((now - moment).total_seconds(), 0.0)
+    for name, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= length:
+            return f"{count(int(seconds // length), name)} ago"
+    return f"{count(int(seconds), 'second')} ago"
+
+
 def clock_time(moment: datetime) -> str:
     """Return the time of day in UTC with milliseconds."""
     return moment.strftime("%H:%M:%S.") + f"{moment.microsecond // 1000:03d}"

@@ -1,10 +1,12 @@
 """What all browsers of this process share, made once however many there are."""
 
 import socket
+from pathlib import Path
 
 import streamlit as st
 
 from recstream.kafka.settings import KafkaSettings
+from recstream.model.settings import CheckpointSettings
 from ui.api_client import ApiClient
 from ui.result_feed import ResultFeed
 from ui.settings import UiSettings
@@ -20,6 +22,12 @@ def settings() -> UiSettings:
 def api() -> ApiClient:
     """Return the API's client."""
     return ApiClient(settings().api_url, settings().api_timeout_seconds)
+
+
+@st.cache_resource(show_spinner=False)
+def checkpoints() -> Path:
+    """Return the folder of the bundles; it need not exist here."""
+    return CheckpointSettings().dir
 
 
 @st.cache_resource(show_spinner=False)

@@ -1,4 +1,4 @@
-"""The numbers of PostgreSQL's advisory locks. A database has one space of numbers for all services, so they are here."""
+"""The numbers of PostgreSQL's advisory locks: all services share one space of them, so they stand in one place."""
 
 from typing import Final
 
