@@ -1,4 +1,4 @@
-"""`python -m admin COMMAND`: prepare the database and Kafka, look at and choose models."""
+"""`python -m admin COMMAND`: prepare the database and Kafka, look at and choose models, deal with dead letters."""
 
 # Each command imports what it needs itself: every start of a stack waits for `migrate` and `topics`, and SQLAlchemy,
 # Alembic and the Kafka client take a second of a core together.
@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
+from admin import dlq
+from admin.failed import Failed
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 models = typer.Typer(no_args_is_help=True, help="The models that were made, and which one is live.")
 app.add_typer(models, name="models")
-
-
-class _Failed(RuntimeError):
-    """What an operator can mend, in a sentence."""
+app.add_typer(dlq.app, name="dlq")
 
 
 @app.command()
@@ -37,7 +37,7 @@ def migrate() -> None:
             connection.autocommit = True
             ensure_partitions(connection, utc_now())
     except (psycopg.OperationalError, sqlalchemy.exc.OperationalError) as error:
-        raise _Failed(f"PostgreSQL cannot be used: {_first_line(error)}") from error
+        raise Failed(f"PostgreSQL cannot be used: {_first_line(error)}") from error
     finally:
         engine.dispose()
     typer.echo("The database is up to date.")
@@ -57,7 +57,7 @@ def topics(
     try:
         created = ensure_topics(KafkaSettings.load(), TOPICS, replication_factor=replication_factor)
     except (KafkaException, TopicMismatch) as error:
-        raise _Failed(f"The topics cannot be made: {error}") from error
+        raise Failed(f"The topics cannot be made: {error}") from error
     typer.echo(f"Created {', '.join(sorted(created))}." if created else "All topics are there.")
 
 
@@ -82,7 +82,7 @@ def list_models() -> None:
         with connect(PostgresSettings.load(), "admin") as connection:
             rows = connection.execute(query).fetchall()
     except psycopg.OperationalError as error:
-        raise _Failed(f"PostgreSQL cannot be used: {_first_line(error)}") from error
+        raise Failed(f"PostgreSQL cannot be used: {_first_line(error)}") from error
     for version, status, created_at, ndcg in rows:
         typer.echo(f"{version}  {status:9}  {created_at:%Y-%m-%d %H:%M}  {ndcg or '-'}")
 
@@ -106,9 +106,9 @@ def promote(version: Annotated[str, typer.Argument(help="A version of `models li
                 connection, kafka, version, reason=AnnouncementReason.PROMOTED, service="admin"
             )
     except UnknownModel as error:
-        raise _Failed(f"There is no model {error}. `python -m admin models list` shows those there are.") from error
+        raise Failed(f"There is no model {error}. `python -m admin models list` shows those there are.") from error
     except psycopg.OperationalError as error:
-        raise _Failed(f"PostgreSQL cannot be used: {_first_line(error)}") from error
+        raise Failed(f"PostgreSQL cannot be used: {_first_line(error)}") from error
     typer.echo(f"{announced.model_version} is live, generation {announced.generation}.")
 
 
@@ -120,7 +120,7 @@ def main() -> None:
     """Run the command; what an operator can mend ends in one sentence and exit status 1."""
     try:
         app()
-    except _Failed as failure:
+    except Failed as failure:
         typer.echo(str(failure), err=True)
         raise SystemExit(1) from None
 

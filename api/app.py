@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 from api.body_limit import BodyLimit
 from api.instrumentation import Instrumentation
 from api.problems import install_problem_handlers, problem_response
-from api.routes import catalogue, health, interactions, models, recommendations, users
+from api.routes import catalogue, dead_letters, events, health, interactions, models, recommendations, users
 from api.schemas import ProblemDetails
 from api.server_spans import ServerSpans
 from api.services import ApiServices, running
@@ -46,7 +46,7 @@ def create_app(services: ApiServices) -> FastAPI:
     install_problem_handlers(app)
     for kind in (sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError, psycopg.OperationalError):
         app.add_exception_handler(kind, _on_database_away)
-    for module in (recommendations, interactions, users, catalogue, models, health):
+    for module in (recommendations, events, interactions, users, catalogue, models, dead_letters, health):
         app.include_router(module.router)
     app.add_middleware(BodyLimit, max_bytes=services.settings.max_body_bytes)
     app.add_middleware(Instrumentation)

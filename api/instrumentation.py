@@ -19,11 +19,12 @@ class Instrumentation:
             await self._app(scope, receive, send)
             return
         started, status = time.perf_counter(), 500
+        answered: float | None = None
 
         async def observed_send(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answered = message["status"], time.perf_counter()
             await send(message)
 
         try:
@@ -32,7 +33,8 @@ class Instrumentation:
             route = getattr(scope.get("route"), "path", "unmatched")
             method = scope["method"] if scope["method"] in _METHODS else "other"
             metrics.HTTP_REQUESTS.labels(method, route, str(status)).inc()
-            metrics.HTTP_REQUEST_DURATION.labels(method, route).observe(time.perf_counter() - started)
+            # To the answer's start: an event stream lasts as long as it lasts.
+            metrics.HTTP_REQUEST_DURATION.labels(method, route).observe((answered or time.perf_counter()) - started)
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -282,6 +282,54 @@ class WorkerList(BaseModel):
     workers: list[Worker]
 
 
+class DeadLetter(BaseModel):
+    """A record that was set aside. `topic`, `partition` and `offset` tell where it lay before."""
+
+    id: str = Field(examples=["inference.requests.dlq:0:17"])
+    reason: str = Field(examples=["malformed", "empty", "unknown_type", "unknown_request", "crash"])
+    detail: str
+    service: str | None = Field(description="Who set it aside.")
+    topic: str
+    partition: int | None
+    offset: int | None
+    appended_at: datetime | None
+    set_aside_at: datetime
+    redrives: int = Field(description="How often it was sent once more before it came here.")
+    redriven_at: datetime | None = Field(description="When it was sent once more from here.")
+
+
+class DeadLetterPage(BaseModel):
+    """Dead letters, latest first."""
+
+    dead_letters: list[DeadLetter]
+    next_cursor: str | None
+
+
+class DeadLetterHeader(BaseModel):
+    """A header of the record itself."""
+
+    name: str
+    value: str | None
+
+
+class DeadLetterDetail(DeadLetter):
+    """A dead letter with what it holds. Text that is not UTF-8 is shown as far as it goes; the base64 is exact."""
+
+    headers: list[DeadLetterHeader]
+    key: str | None
+    value: str | None
+    value_base64: str | None
+
+
+class Redrive(BaseModel):
+    """A dead letter that was sent to its topic once more."""
+
+    id: str
+    topic: str
+    redriven_at: datetime
+    repeated: bool = Field(description="It had been sent before this call, which sent nothing.")
+
+
 class ProblemDetails(BaseModel):
     """RFC 9457."""
 

@@ -15,10 +15,12 @@ from api.outbox import Outbox
 from api.publisher import Publisher
 from api.result_feed import ResultFeed
 from api.settings import ApiSettings
+from api.streams import Streams
 from api.worker_feed import WorkerFeed
 from recstream.db.engine import connect, conninfo, make_async_engine
 from recstream.db.settings import PostgresSettings
 from recstream.kafka.announcements import announce_recorded, publish_pending
+from recstream.kafka.redrive import RedriveSettings
 from recstream.kafka.settings import KafkaSettings
 from recstream.messages.control import AnnouncementReason, ModelAnnounced
 from recstream.ops.tracing import Tracer
@@ -41,6 +43,8 @@ class ApiServices:
     results: ResultFeed
     workers: WorkerFeed
     tracer: Tracer
+    streams: Streams
+    redrive: RedriveSettings
 
     def promote(self, version: str) -> ModelAnnounced:
         """Make a recorded model live. Blocks. Raises UnknownModel."""
@@ -50,7 +54,7 @@ class ApiServices:
 
 
 def make_services(
-    settings: ApiSettings, kafka: KafkaSettings, postgres: PostgresSettings, tracer: Tracer
+    settings: ApiSettings, kafka: KafkaSettings, postgres: PostgresSettings, redrive: RedriveSettings, tracer: Tracer
 ) -> ApiServices:
     """Make the parts; nothing connects yet."""
     # Every replica tails all results, so each needs a name of its own.
@@ -87,6 +91,8 @@ def make_services(
         ),
         workers=WorkerFeed(kafka, f"{client_id}-workers"),
         tracer=tracer,
+        streams=Streams(settings.max_streams),
+        redrive=redrive,
     )
 
 

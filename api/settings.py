@@ -24,6 +24,12 @@ class ApiSettings(ServiceSettings):
     outbox_grace_seconds: float = Field(default=15, gt=10)
     """Age at which the relay takes an outbox row: longer than the producer's delivery time-out of 10 s."""
     idempotency_ttl_seconds: int = Field(default=86_400, ge=60)
+    max_streams: int = Field(default=500, ge=1)
+    """Event streams open at once; further ones get 503."""
+    stream_heartbeat_seconds: float = Field(default=15, gt=0)
+    """Silence after which a stream sends a comment, so that no proxy between takes it for dead."""
+    stream_max_seconds: float = Field(default=600, gt=0)
+    """When an open stream is ended; the client resumes, here or at another replica."""
     max_pending_seconds: int = Field(default=21_600, ge=60, le=43_200)
     """When a request without a deadline of its own is given up; well inside the topics' retention of a day."""
     cached_results: int = Field(default=20_000, ge=1)

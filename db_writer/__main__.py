@@ -12,8 +12,9 @@ from db_writer.settings import DbWriterSettings
 from recstream.db.engine import connect
 from recstream.db.settings import PostgresSettings
 from recstream.kafka import loop
+from recstream.kafka.breaker import Breaker
 from recstream.kafka.producer import ConfirmingProducer
-from recstream.kafka.settings import KafkaSettings
+from recstream.kafka.settings import ConsumerSettings, KafkaSettings
 from recstream.messages.topics import ACTIVITY_EVENTS, INFERENCE_RESULTS
 from recstream.ops.health import serve_health
 from recstream.ops.logs import LogSettings, configure_logging
@@ -26,6 +27,7 @@ log = structlog.get_logger()
 def main() -> int:
     """Wire the parts, consume until told to stop; return the exit status."""
     settings, kafka, postgres = DbWriterSettings.load(), KafkaSettings.load(), PostgresSettings.load()
+    consumer = ConsumerSettings.load()
     configure_logging("db_writer", LogSettings.load())
     tracer = start_tracing("db_writer", TracingSettings.load(), instance=settings.id)
     open_connection = partial(connect, postgres, "db_writer")
@@ -37,12 +39,17 @@ def main() -> int:
         interval_seconds=settings.expiry_interval_seconds,
         grace_seconds=settings.expiry_grace_seconds,
     )
+    breaker = Breaker(consumer)
     source: loop.GroupSource | None = None
     with stop_on_signal() as stop:
-        handler = WriteHandler(open_connection, producer, stop, tracer, group=settings.group)
+        handler = WriteHandler(open_connection, producer, stop, breaker, tracer, group=settings.group)
 
         def checks() -> dict[str, bool]:
-            return {"postgres": handler.connected, "assigned": source is not None and source.assigned}
+            return {
+                "postgres": handler.connected,
+                "assigned": source is not None and source.assigned,
+                "breaker": breaker.closed,
+            }
 
         with serve_health(settings.metrics_host, settings.metrics_port, checks) as port:
             log.info("db_writer.started", metrics_port=port)
@@ -53,7 +60,15 @@ def main() -> int:
                 source = loop.GroupSource(
                     kafka, settings.id, settings.group, [INFERENCE_RESULTS.name, ACTIVITY_EVENTS.name]
                 )
-                loop.run(source, handler, producer, stop, batch=settings.batch)
+                loop.run(
+                    source,
+                    handler,
+                    producer,
+                    stop,
+                    batch=settings.batch,
+                    breaker=breaker,
+                    max_attempts=consumer.max_attempts,
+                )
             except Stopped as error:
                 log.warning("db_writer.stopped_early", reason=str(error))
             finally:

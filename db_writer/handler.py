@@ -14,7 +14,9 @@ from confluent_kafka import Message
 
 from db_writer.activity import record_interactions
 from db_writer.results import EndedRequest, end_requests
+from recstream.kafka.breaker import Breaker
 from recstream.kafka.dead_letters import send_dead_letter
+from recstream.kafka.loop import Unfinished
 from recstream.kafka.producer import ConfirmingProducer
 from recstream.kafka.records import append_time_ms, headers_of
 from recstream.kafka.results import read_result
@@ -41,12 +43,19 @@ class _Entry:
     """A record and what it says."""
 
     record: Message
-    topic: Topic
     content: EndedRequest | InteractionRecorded
     traceparent: str | None
 
 
-class Stopped(RuntimeError):
+@dataclass(frozen=True, slots=True)
+class _Bad:
+    """A record that cannot be stored, and why."""
+
+    record: Message
+    error: BadMessage
+
+
+class Stopped(Unfinished):
     """Told to stop while PostgreSQL was away; the batch stays uncommitted."""
 
 
@@ -58,12 +67,14 @@ class WriteHandler:
         connect: Callable[[], psycopg.Connection],
         producer: ConfirmingProducer,
         stop: threading.Event,
+        breaker: Breaker,
         tracer: Tracer,
         *,
         group: str,
     ) -> None:
         self._connect = connect
         self._producer = producer
+        self._breaker = breaker
         self._tracer = tracer
         self._group = group
         self._connection: psycopg.Connection | None = None
@@ -85,18 +96,27 @@ class WriteHandler:
         self._attempt(self._open)
 
     def __call__(self, records: Sequence[Message]) -> None:
-        """Return when every good record is committed and every bad one is produced to its dead-letter topic."""
-        entries = [entry for record in records if (entry := self._decode(record)) is not None]
+        """Return when every good record is committed and every bad one is produced to its dead-letter topic.
+
+        Raises Tripped, and Stopped where told to stop while PostgreSQL was away.
+        """
+        decoded = [self._decode(record) for record in records]
+        entries = [entry for entry in decoded if isinstance(entry, _Entry)]
+        bad = [entry for entry in decoded if isinstance(entry, _Bad)]
         if entries:
             with metrics.WRITE_LATENCY.time():
-                self._write(entries)
+                bad += self._write(entries)
+        self._breaker.judge(good=len(records) - len(bad), bad=len(bad))
+        for entry in bad:
+            self.set_aside(entry.record, entry.error)
 
     def close(self) -> None:
         """Close the connection."""
         if self._connection is not None:
             self._connection.close()
 
-    def _write(self, entries: Sequence[_Entry]) -> None:
+    def _write(self, entries: Sequence[_Entry]) -> list[_Bad]:
+        """Commit what can be stored; return the rest."""
         started_ns = time.time_ns()
         try:
             unknown = self._attempt(lambda: self._commit(entries))
@@ -104,22 +124,21 @@ class WriteHandler:
             # One record that PostgreSQL refuses must not stop its neighbours: halve until it stands alone.
             if len(entries) > 1:
                 middle = len(entries) // 2
-                self._write(entries[:middle])
-                self._write(entries[middle:])
-                return
-            refusal = BadMessage(Reason.MALFORMED, f"PostgreSQL refused it: {error.sqlstate}")
-            self._set_aside(entries[0].record, entries[0].topic, refusal)
-            return
+                return [*self._write(entries[:middle]), *self._write(entries[middle:])]
+            return [_Bad(entries[0].record, BadMessage(Reason.MALFORMED, f"PostgreSQL refused it: {error.sqlstate}"))]
+        missing: list[_Bad] = []
         for entry in entries:
             if isinstance(entry.content, EndedRequest) and entry.content.result.request_id in unknown:
-                missing = BadMessage(Reason.UNKNOWN_REQUEST, "no request of that id was accepted")
-                self._set_aside(entry.record, entry.topic, missing)
-            else:
-                if isinstance(entry.content, EndedRequest):
-                    result = entry.content.result
-                    log_end(result.request_id, result.status, result.model_version, result.error, entry.traceparent)
-                # The transaction's time, as each of its records waited for it.
-                self._begin(entry.record, entry.traceparent, len(entries), started_ns).end()
+                missing.append(
+                    _Bad(entry.record, BadMessage(Reason.UNKNOWN_REQUEST, "no request of that id was accepted"))
+                )
+                continue
+            if isinstance(entry.content, EndedRequest):
+                result = entry.content.result
+                log_end(result.request_id, result.status, result.model_version, result.error, entry.traceparent)
+            # The transaction's time, as each of its records waited for it.
+            self._begin(entry.record, entry.traceparent, len(entries), started_ns).end()
+        return missing
 
     def _commit(self, entries: Sequence[_Entry]) -> set[UUID]:
         connection = self._open()
@@ -150,8 +169,8 @@ class WriteHandler:
             self._connection.close()
             self._connection = None
 
-    def _decode(self, record: Message) -> _Entry | None:
-        topic = INFERENCE_RESULTS if record.topic() == INFERENCE_RESULTS.name else ACTIVITY_EVENTS
+    def _decode(self, record: Message) -> _Entry | _Bad:
+        topic = _topic(record)
         headers = headers_of(record)
         traceparent = valid_traceparent(header(headers, "traceparent"))
         try:
@@ -159,14 +178,15 @@ class WriteHandler:
                 result, value = read_result(record), record.value()
                 assert value is not None
                 ended = EndedRequest(result, value.decode(), from_ms(append_time_ms(record)))
-                return _Entry(record, topic, ended, traceparent)
+                return _Entry(record, ended, traceparent)
             check_event_type(headers, InteractionRecorded)
-            return _Entry(record, topic, decode(record.value(), InteractionRecorded), traceparent)
+            return _Entry(record, decode(record.value(), InteractionRecorded), traceparent)
         except BadMessage as error:
-            self._set_aside(record, topic, error)
-            return None
+            return _Bad(record, error)
 
-    def _set_aside(self, record: Message, topic: Topic, error: BadMessage) -> None:
+    def set_aside(self, record: Message, error: BadMessage) -> None:
+        """Send a record to the dead letters."""
+        topic = _topic(record)
         send_dead_letter(self._producer, topic, record, error, service="db_writer")
         traceparent = valid_traceparent(header(headers_of(record), "traceparent"))
         self._begin(record, traceparent, 1, time.time_ns()).end(error.reason.value)
@@ -184,3 +204,7 @@ class WriteHandler:
 
     def _begin(self, record: Message, traceparent: str | None, batch: int, taken_ns: int) -> Span:
         return processing(self._tracer, record, traceparent, group=self._group, batch=batch, taken_ns=taken_ns)
+
+
+def _topic(record: Message) -> Topic:
+    return INFERENCE_RESULTS if record.topic() == INFERENCE_RESULTS.name else ACTIVITY_EVENTS

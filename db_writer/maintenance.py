@@ -1,4 +1,4 @@
-"""What has to be done now and then: the coming months' partitions, and keys that have expired."""
+"""What has to be done now and then: the coming months' partitions, what has expired."""
 
 import threading
 from collections.abc import Callable
@@ -12,6 +12,8 @@ from recstream.ops.clock import utc_now
 log = structlog.get_logger()
 
 _FORGET_KEYS = "DELETE FROM idempotency_keys WHERE expires_at < now()"
+# Dead letters are kept for fourteen days.
+_FORGET_REDRIVES = "DELETE FROM redrives WHERE redriven_at < now() - interval '15 days'"
 
 
 class Maintenance:
@@ -50,5 +52,6 @@ def maintain(connect: Callable[[], psycopg.Connection]) -> None:
         connection.autocommit = True
         created = ensure_partitions(connection, utc_now())
         forgotten = connection.execute(_FORGET_KEYS).rowcount
+        connection.execute(_FORGET_REDRIVES)
     if created or forgotten:
         log.info("maintenance.done", partitions_created=created, idempotency_keys_forgotten=forgotten)

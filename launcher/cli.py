@@ -34,6 +34,7 @@ app.command(epilog=_examples("./run request user_1", "./run request --history 10
 app.command(context_settings=tools.PASS_ON)(tools.train)
 app.command(context_settings=tools.PASS_ON)(tools.evaluate)
 app.command(context_settings=tools.PASS_ON)(tools.seed)
+app.command(context_settings=tools.PASS_ON)(tools.dlq)
 app.command(epilog=_examples("./run worker"))(tools.worker)
 app.command(context_settings=tools.PASS_ON)(tools.psql)
 app.command(epilog=_examples("eval \"$(./run env)\" && psql -c 'SELECT count(*) FROM interactions'"))(tools.env)

@@ -22,7 +22,8 @@ from recstream.messages.topics import TOPICS
 
 _TEMPLATE = "recstream_template"
 _PREFIXES = (
-    "KAFKA_", "POSTGRES_", "CHECKPOINTS_", "API_", "WORKER_", "DB_WRITER_", "TRAINER_", "UI_", "OTEL_", "LOG_",
+    "KAFKA_", "POSTGRES_", "CHECKPOINTS_", "API_", "WORKER_", "CONSUMER_", "REDRIVE_", "DB_WRITER_", "TRAINER_", "UI_",
+    "OTEL_", "LOG_",
 )  # fmt: skip
 _OLDEST_EPOCH = uuid.UUID("00000000-0000-7000-8000-000000000000")
 """Of every test's database: they share `system.control` with the running services, whose epoch must outrank theirs."""

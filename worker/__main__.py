@@ -6,8 +6,9 @@ import structlog
 import torch
 
 from recstream.kafka import loop
+from recstream.kafka.breaker import Breaker
 from recstream.kafka.producer import ConfirmingProducer
-from recstream.kafka.settings import KafkaSettings
+from recstream.kafka.settings import ConsumerSettings, KafkaSettings
 from recstream.messages.topics import INFERENCE_REQUESTS
 from recstream.model.settings import CheckpointSettings
 from recstream.ops.health import serve_health
@@ -26,12 +27,14 @@ log = structlog.get_logger()
 def main() -> int:
     """Wire the parts, consume until told to stop; return the exit status."""
     settings, kafka, checkpoints = WorkerSettings.load(), KafkaSettings.load(), CheckpointSettings.load()
+    consumer = ConsumerSettings.load()
     configure_logging("worker", LogSettings.load())
     tracer = start_tracing("worker", TracingSettings.load(), instance=settings.id)
     torch.set_num_threads(settings.threads)
     reloader = ModelReloader(kafka, checkpoints.dir, settings.id)
     ended = EndedRequests(kafka, settings.id)
     producer = ConfirmingProducer(kafka.producer(settings.id, delivery_timeout_ms=60_000))
+    breaker = Breaker(consumer)
     source: loop.GroupSource | None = None
 
     def checks() -> dict[str, bool]:
@@ -39,6 +42,7 @@ def main() -> int:
             "control": reloader.caught_up,
             "model": reloader.current is not None,
             "assigned": source is not None and source.assigned,
+            "breaker": breaker.closed,
         }
 
     def current() -> ServedModel:
@@ -54,8 +58,16 @@ def main() -> int:
             # Without any model requests wait on the topic, for this worker or for one that has a model.
             if reloader.wait_for_model(stop):
                 source = loop.GroupSource(kafka, settings.id, settings.group, [INFERENCE_REQUESTS.name])
-                handler = RequestHandler(current, ended, producer, tracer, group=settings.group)
-                loop.run(source, handler, producer, stop, batch=settings.batch)
+                handler = RequestHandler(current, ended, producer, breaker, tracer, group=settings.group)
+                loop.run(
+                    source,
+                    handler,
+                    producer,
+                    stop,
+                    batch=settings.batch,
+                    breaker=breaker,
+                    max_attempts=consumer.max_attempts,
+                )
         finally:
             ended.close()
             reloader.close()

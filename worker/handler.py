@@ -9,6 +9,7 @@ import msgspec
 import structlog
 from confluent_kafka import Message
 
+from recstream.kafka.breaker import Breaker
 from recstream.kafka.dead_letters import send_dead_letter
 from recstream.kafka.producer import ConfirmingProducer
 from recstream.kafka.records import append_time_ms, headers_of
@@ -43,6 +44,12 @@ class _Taken:
     traceparent: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Bad:
+    record: Message
+    error: BadMessage
+
+
 class _RequestId(msgspec.Struct):
     request_id: uuid.UUID
 
@@ -58,6 +65,7 @@ class RequestHandler:
         current: Callable[[], ServedModel],
         ended: Container[uuid.UUID],
         producer: ConfirmingProducer,
+        breaker: Breaker,
         tracer: Tracer,
         *,
         group: str,
@@ -65,14 +73,19 @@ class RequestHandler:
         self._current = current
         self._ended = ended
         self._producer = producer
+        self._breaker = breaker
         self._tracer = tracer
         self._group = group
 
     def __call__(self, records: Sequence[Message]) -> None:
-        """Produce one result for each request that has not ended; the loop flushes."""
+        """Produce one result for each request that has not ended; the loop flushes. Raises Tripped."""
         taken_ns, started = time.time_ns(), time.perf_counter()
-        decoded = [item for record in records if (item := self._decode(record, taken_ns // 1_000_000)) is not None]
-        taken = [item for item in decoded if self._is_open(item)]
+        decoded = [self._decode(record, taken_ns // 1_000_000) for record in records]
+        bad = [item for item in decoded if isinstance(item, _Bad)]
+        self._breaker.judge(good=len(decoded) - len(bad), bad=len(bad))
+        for found in bad:
+            self.set_aside(found.record, found.error)
+        taken = [item for item in decoded if isinstance(item, _Taken) and self._is_open(item)]
         if not taken:
             return
         model = self._current()
@@ -108,15 +121,14 @@ class RequestHandler:
             self._publish(result, span)
             span.end(result.error.type if result.error is not None else None)
 
-    def _decode(self, record: Message, taken_ms: int) -> _Taken | None:
+    def _decode(self, record: Message, taken_ms: int) -> _Taken | _Bad:
         headers = headers_of(record)
         traceparent = valid_traceparent(header(headers, "traceparent"))
         try:
             check_event_type(headers, InferenceRequested)
             request = decode(record.value(), InferenceRequested)
         except BadMessage as error:
-            self._set_aside(record, error, traceparent)
-            return None
+            return _Bad(record, error)
         # The broker's clock and ours may differ: never negative.
         queued_ms = max(0, taken_ms - append_time_ms(record))
         metrics.QUEUE_DELAY.observe(queued_ms / 1000)
@@ -133,7 +145,9 @@ class RequestHandler:
             return False
         return True
 
-    def _set_aside(self, record: Message, error: BadMessage, traceparent: str | None) -> None:
+    def set_aside(self, record: Message, error: BadMessage) -> None:
+        """Send a record to the dead letters and, where its request can be told, end that as failed."""
+        traceparent = valid_traceparent(header(headers_of(record), "traceparent"))
         send_dead_letter(self._producer, INFERENCE_REQUESTS, record, error, service="worker")
         metrics.ERRORS.labels(error.reason.value).inc()
         request_id = _readable_request_id(record)

@@ -1,27 +1,22 @@
 """Requests for recommendations: accept, wait, look up, cancel."""
 
-import asyncio
 import hashlib
 import re
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 import structlog
 from fastapi import APIRouter, Header, Path, Request, Response
-from sqlalchemy import cast, select
-from sqlalchemy.dialects.postgresql import TEXT
 
 from api.acceptor import Draft, IdempotencyKey
 from api.histories import read_history
+from api.lookup import Resource, read_request, wait_for
 from api.problems import Problem, not_found, unavailable
 from api.publisher import NotDelivered, Outgoing
-from api.result_feed import EndedResult
 from api.schemas import Recommendation, RecommendationRequest, RequestStatus
 from api.services import ApiServices, Services
 from api.strict_json import StrictJSONRoute
-from recstream.db.tables import predictions
 from recstream.kafka.spans import sending
 from recstream.messages.codec import encode
 from recstream.messages.envelope import event_headers
@@ -31,8 +26,6 @@ from recstream.messages.inference import (
     MAX_HISTORY,
     InferenceRequested,
     InferenceResult,
-    ResultError,
-    Status,
 )
 from recstream.messages.outcomes import cancelled
 from recstream.messages.request_log import log_end
@@ -54,29 +47,8 @@ _CREATION: Attributes = {
     "messaging.operation.name": "create",
     "messaging.destination.name": INFERENCE_REQUESTS.name,
 }
-_ROW_POLL_SECONDS = 1.0
-"""The net under the tail: how often a waiter looks at the row itself."""
 _CANCEL_SECONDS = 2
 """How long a cancellation waits to see itself, or what came before it, on the topic."""
-
-
-class _Resource(msgspec.Struct):
-    """A request as the API shows it; the result's JSON is passed through as it was written."""
-
-    request_id: UUID
-    status: RequestStatus
-    user_id: str | None
-    created_at: datetime
-    completed_at: datetime | None = None
-    result: msgspec.Raw | None = None
-    error: ResultError | None = None
-
-    def end(self, ended: EndedResult) -> None:
-        """Take over how the request ended."""
-        self.status = RequestStatus[ended.status.name]
-        self.completed_at = ended.completed_at
-        self.result = msgspec.Raw(ended.body)
-        self.error = ended.error
 
 
 @router.post(
@@ -103,7 +75,7 @@ async def create(
     draft = await _draft(services, body, await _idempotency(request, idempotency_key), creation.traceparent)
     creation.set("recstream.request_id", str(draft.request_id))
     wait = _wait_seconds(prefer, services.settings.max_wait_seconds)
-    resource = _Resource(draft.request_id, RequestStatus.PENDING, draft.user_id, draft.created_at)
+    resource = Resource(draft.request_id, RequestStatus.PENDING, draft.user_id, draft.created_at)
     applied = {"Preference-Applied": f"wait={wait}"} if wait is not None else {}
     # The waiter stands before anything is published, so the result cannot pass unseen.
     with services.results.waiter(draft.request_id) as ended:
@@ -114,7 +86,7 @@ async def create(
             log.debug("request.accepted", request_id=str(draft.request_id), trace_id=trace_id)
             if wait:
                 with services.tracer.start("wait for result", "internal", within):
-                    result = await _wait_for(services, draft.request_id, ended, wait)
+                    result = await wait_for(services, draft.request_id, ended, wait)
                 if result is not None:
                     resource.end(result)
                     metrics.END_TO_END_LATENCY.observe((utc_now() - draft.created_at).total_seconds())
@@ -123,13 +95,13 @@ async def create(
     # The key's earlier request stands for this one, in flight or done.
     earlier = accepted.request_id
     with services.results.waiter(earlier) as ended:
-        found = await _read(services, earlier)
+        found = await read_request(services, earlier)
         if found is None:
             raise not_found("request")
         if (
             wait
             and found.status is RequestStatus.PENDING
-            and (result := await _wait_for(services, earlier, ended, wait)) is not None
+            and (result := await wait_for(services, earlier, ended, wait)) is not None
         ):
             found.end(result)
     return _answer(found, applied)
@@ -144,11 +116,11 @@ async def read(
     """Return a request and, when it has ended, its result."""
     wait = _wait_seconds(prefer, services.settings.max_wait_seconds)
     with services.results.waiter(request_id) as ended:
-        found = await _read(services, request_id)
+        found = await read_request(services, request_id)
         if found is None:
             raise not_found("request")
         if wait and found.status is RequestStatus.PENDING:
-            result = await _wait_for(services, request_id, ended, wait)
+            result = await wait_for(services, request_id, ended, wait)
             if result is not None:
                 found.end(result)
     headers = {"Preference-Applied": f"wait={wait}"} if wait is not None else {}
@@ -175,13 +147,13 @@ async def cancel(
     wait = _wait_seconds(prefer, services.settings.max_wait_seconds)
     applied = {"Preference-Applied": f"wait={wait}"} if wait is not None else {}
     with services.results.waiter(request_id) as ended:
-        found = await _read(services, request_id)
+        found = await read_request(services, request_id)
         if found is None:
             raise not_found("request")
         if found.status is RequestStatus.PENDING:
             await _publish_cancellation(services, request_id, valid_traceparent(traceparent))
             # Whichever record came first on the topic counts, and this one may not be it.
-            result = await _wait_for(services, request_id, ended, _CANCEL_SECONDS if wait is None else wait)
+            result = await wait_for(services, request_id, ended, _CANCEL_SECONDS if wait is None else wait)
             if result is not None:
                 found.end(result)
     return _answer(found, applied)
@@ -202,7 +174,7 @@ async def _publish_cancellation(services: ApiServices, request_id: UUID, within:
         raise unavailable("Kafka did not confirm the cancellation; send it again.") from error
 
 
-def _answer(resource: _Resource, headers: dict[str, str]) -> Response:
+def _answer(resource: Resource, headers: dict[str, str]) -> Response:
     pending = resource.status is RequestStatus.PENDING
     headers = headers | {"Location": f"/v1/recommendations/{resource.request_id}"}
     if pending:
@@ -256,62 +228,3 @@ def _wait_seconds(prefer: str | None, most: int) -> int | None:
     """Return the seconds of RFC 7240's `wait` preference, at most `most`; None where it is not asked for."""
     match = _WAIT.search(prefer) if prefer is not None else None
     return min(int(match[1]), most) if match is not None else None
-
-
-async def _wait_for(
-    services: ApiServices, request_id: UUID, ended: "asyncio.Future[EndedResult]", seconds: int
-) -> EndedResult | None:
-    """Wait for the tail to bring the result; the row is looked at now and then, should the tail be away."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while (left := deadline - loop.time()) > 0:
-        done, _ = await asyncio.wait({ended}, timeout=min(left, _ROW_POLL_SECONDS))
-        if done:
-            return ended.result()
-        if (result := await _read_result(services, request_id)) is not None:
-            return result
-    return None
-
-
-_ROW = select(
-    predictions.c.status,
-    predictions.c.user_id,
-    predictions.c.created_at,
-    predictions.c.completed_at,
-    cast(predictions.c.result_json, TEXT).label("result"),
-)
-
-
-async def _row(services: ApiServices, request_id: UUID) -> Any:
-    async with services.engine.connect() as connection:
-        return (await connection.execute(_ROW.where(predictions.c.request_id == request_id))).one_or_none()
-
-
-async def _read_result(services: ApiServices, request_id: UUID) -> EndedResult | None:
-    row = await _row(services, request_id)
-    return _ended(row) if row is not None else None
-
-
-async def _read(services: ApiServices, request_id: UUID) -> _Resource | None:
-    row = await _row(services, request_id)
-    if row is None:
-        return None
-    resource = _Resource(request_id, RequestStatus.PENDING, row.user_id, row.created_at)
-    # The tail may know more than the row: a GET never says PENDING after a waited 200.
-    ended = services.results.get(request_id) or _ended(row)
-    if ended is not None:
-        resource.end(ended)
-    return resource
-
-
-class _StoredResult(msgspec.Struct):
-    model_version: str | None = None
-    error: ResultError | None = None
-
-
-def _ended(row: Any) -> EndedResult | None:
-    if row.status == RequestStatus.PENDING:
-        return None
-    body = row.result.encode()
-    stored = msgspec.json.decode(body, type=_StoredResult)
-    return EndedResult(Status[row.status], stored.error, stored.model_version, body, row.completed_at)

@@ -59,6 +59,14 @@ def seed(context: typer.Context) -> None:
     _run("seeder", context.args, memory_kept=False)
 
 
+def dlq(context: typer.Context) -> None:
+    """List, show and send once more the records that were set aside: ./run dlq list.
+
+    Without a running stack, Kafka and PostgreSQL are started for so long.
+    """
+    _run("admin", ["dlq", *context.args], memory_kept=False)
+
+
 def env() -> None:
     """Print the running stack's variables for a shell, for psql and for programs of your own."""
     stack = running_stack()

@@ -10,5 +10,7 @@ TRAINING: Final = 7_301_905_520
 """One training at a time."""
 SEEDING: Final = 7_301_905_521
 """Seeders take turns."""
+REDRIVE: Final = 7_301_905_523
+"""One dead letter is sent once more at a time, so that counting them and adding one are one step."""
 EXPIRY: Final = 7_301_905_522
 """One db_writer sweeps, and another takes over when its connection ends."""

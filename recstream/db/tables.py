@@ -10,6 +10,7 @@ from sqlalchemy import (
     Double,
     Identity,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     Sequence,
@@ -125,6 +126,19 @@ idempotency_keys = Table(
     Column("request_id", Uuid, nullable=False),
     Column("expires_at", DateTime(timezone=True), nullable=False),
     Index("ix_idempotency_keys_expires_at", "expires_at"),
+)
+
+redrives = Table(
+    "redrives",
+    metadata,
+    Column("topic", Text, primary_key=True),
+    Column("letter_partition", Integer, primary_key=True, autoincrement=False),
+    Column("letter_offset", BigInteger, primary_key=True),
+    Column("set_aside_at", DateTime(timezone=True), primary_key=True),
+    Column("redriven_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("service", Text, nullable=False),
+    Index("ix_redrives_redriven_at", "redriven_at"),
+    comment="Dead letters that were sent to their topic once more, and by whom.",
 )
 
 model_generation = Sequence("model_generation", metadata=metadata)

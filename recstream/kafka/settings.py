@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from recstream.ops import ports
@@ -10,6 +11,19 @@ from recstream.ops.settings import ServiceSettings
 
 Config = dict[str, Any]
 """What confluent-kafka takes: librdkafka's properties, and callbacks of its own."""
+
+
+class ConsumerSettings(ServiceSettings):
+    """`CONSUMER_MAX_ATTEMPTS`, `CONSUMER_BREAKER_RECORDS`, `CONSUMER_BREAKER_SECONDS`: of worker and db_writer."""
+
+    model_config = SettingsConfigDict(env_prefix="CONSUMER_")
+
+    max_attempts: int = Field(default=3, ge=1)
+    """How often a record may end the process, taken by itself, before it is set aside."""
+    breaker_records: int = Field(default=50, ge=2)
+    """Bad records in a row, and no good one, at which the consumer stops."""
+    breaker_seconds: float = Field(default=30, gt=0)
+    """How long it then waits before it lets a few records through as a probe."""
 
 
 class KafkaSettings(ServiceSettings):

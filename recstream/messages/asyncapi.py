@@ -35,6 +35,7 @@ _DEAD_LETTER = {
                 "dlq_offset",
                 "dlq_timestamp_ms",
                 "dlq_service",
+                "dlq_redrives",
             )
         },
     },

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     UNKNOWN_TYPE = "unknown_type"
     MODEL_ERROR = "model_error"
     UNKNOWN_REQUEST = "unknown_request"
+    CRASH = "crash"
 
 
 class BadMessage(ValueError):

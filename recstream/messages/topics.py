@@ -54,7 +54,7 @@ class Topic:
             partitions=1,
             cleanup="delete",
             writers=self.readers,
-            readers=("operator",),
+            readers=("admin", "api"),
             retention_ms=14 * _DAY_MS,
         )
 
@@ -64,7 +64,7 @@ INFERENCE_REQUESTS = Topic(
     key="request_id",
     partitions=6,
     cleanup="delete",
-    writers=("api",),
+    writers=("api", "admin"),
     readers=("worker",),
     message=InferenceRequested,
     retention_ms=_DAY_MS,
@@ -75,7 +75,7 @@ INFERENCE_RESULTS = Topic(
     key="request_id",
     partitions=6,  # never changed: the order of a key's records decides which one counts
     cleanup="delete",
-    writers=("worker", "api", "db_writer"),
+    writers=("worker", "api", "db_writer", "admin"),
     readers=("db_writer", "api", "ui"),
     message=InferenceResult,
     retention_ms=_DAY_MS,
@@ -86,7 +86,7 @@ ACTIVITY_EVENTS = Topic(
     key="user_id",
     partitions=6,
     cleanup="delete",
-    writers=("api",),
+    writers=("api", "admin"),
     readers=("db_writer",),
     message=InteractionRecorded,
     retention_ms=7 * _DAY_MS,

@@ -8,7 +8,7 @@ _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 HTTP_REQUESTS = Counter("http_requests", "HTTP requests answered.", ["method", "route", "status"])
 HTTP_REQUEST_DURATION = Histogram(
     "http_request_duration_seconds",
-    "From the first byte of a request to its answer.",
+    "From the first byte of a request to the start of its answer.",
     ["method", "route"],
     buckets=_LATENCY,
 )
@@ -17,6 +17,7 @@ END_TO_END_LATENCY = Histogram(
     "From accepting a request to seeing its result on the topic.",
     buckets=_LATENCY,
 )
+STREAMS_OPEN = Gauge("http_streams_open", "Event streams that are open.")
 OUTBOX_BACKLOG = Gauge("outbox_backlog_rows", "Accepted requests whose delivery to Kafka is not confirmed yet.")
 OUTBOX_RELAYED = Counter("outbox_relayed", "Outbox rows that the relay had to publish.")
 
@@ -45,6 +46,7 @@ MODEL_RELOADS = Counter("worker_model_reloads", "Announced models, by what becam
 CONSUMED = Counter("kafka_consumed_records", "Records taken.", ["topic"])
 CONSUMER_LAG = Gauge("kafka_consumer_lag_records", "Records not taken yet, of owned partitions.", ["topic"])
 DEAD_LETTERS = Counter("kafka_dead_letters", "Records set aside.", ["topic", "reason"])
+BREAKER_OPEN = Gauge("kafka_breaker_open", "1 while the consumer has stopped at a run of nothing but bad records.")
 BAD_RECORDS = Counter("kafka_ignored_records", "Unusable records on compacted topics, logged and passed by.", ["topic"])
 
 # db_writer

@@ -15,6 +15,8 @@ SETTINGS = {
     # Short, so that a case waits for a condition and not for a period.
     "DB_WRITER_EXPIRY_INTERVAL_SECONDS": "0.2",
     "DB_WRITER_EXPIRY_GRACE_SECONDS": "0.5",
+    "API_STREAM_HEARTBEAT_SECONDS": "0.2",
+    "API_MAX_STREAMS": "20",
 }
 
 

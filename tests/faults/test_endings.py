@@ -9,23 +9,21 @@ import sys
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
-from confluent_kafka import Message, Producer
+from confluent_kafka import Producer
 
 from launcher.ports import Ports
-from recstream.kafka.tail import Start, Tail
 from recstream.messages.codec import encode
 from recstream.messages.identifiers import new_request_id
 from recstream.messages.outcomes import expired
 from recstream.messages.topics import INFERENCE_REQUESTS, INFERENCE_RESULTS
-from tests.integration.conftest import Process, Services
+from tests.faults.driving import answers, cancel, post, read_events, results, stopped
+from tests.integration.conftest import Services
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
@@ -37,35 +35,6 @@ def plain(services: Services) -> Producer:
     return Producer(services.kafka.client("tests"))
 
 
-@contextmanager
-def _results(services: Services) -> Iterator[list[Message]]:
-    """Yield what arrives on the results topic from now on, in log order within each key."""
-    seen: list[Message] = []
-    tail = Tail(services.kafka, "t-results", INFERENCE_RESULTS.name, Start.END, seen.extend)
-    tail.start()
-    try:
-        assert tail.wait_ready(20)
-        yield seen
-    finally:
-        tail.close()
-
-
-@contextmanager
-def _stopped(process: Process) -> Iterator[None]:
-    """Hold a process still; whatever it was doing goes on afterwards."""
-    process.popen.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        process.popen.send_signal(signal.SIGCONT)
-
-
-def _post(services: Services, **body: object) -> str:
-    answer = httpx.post(f"{services.url}/v1/recommendations", json={"history": ["1", "2"], **body})
-    assert answer.status_code == 202, answer.text
-    return str(answer.json()["request_id"])
-
-
 def _get(services: Services, request_id: str, wait: int = 0) -> dict[str, Any]:
     headers = {"Prefer": f"wait={wait}"} if wait else {}
     answer = httpx.get(f"{services.url}/v1/recommendations/{request_id}", headers=headers, timeout=30)
@@ -75,10 +44,6 @@ def _get(services: Services, request_id: str, wait: int = 0) -> dict[str, Any]:
     return found
 
 
-def _cancel(services: Services, request_id: str) -> httpx.Response:
-    return httpx.delete(f"{services.url}/v1/recommendations/{request_id}", timeout=30)
-
-
 def _row(postgres: psycopg.Connection, request_id: str) -> tuple[str, str | None]:
     row = postgres.execute("SELECT status, error_type FROM predictions WHERE request_id = %s", (request_id,)).fetchone()
     assert row is not None
@@ -86,33 +51,31 @@ def _row(postgres: psycopg.Connection, request_id: str) -> tuple[str, str | None
 
 
 def test_what_waits_can_be_cancelled_and_is_then_not_answered(services: Services, postgres: psycopg.Connection) -> None:
-    with _results(services) as results:
-        with _stopped(services.process("worker-1")):
-            request_id = _post(services)
-            cancelled = _cancel(services, request_id)
+    with results(services) as seen:
+        with stopped(services.process("worker-1")):
+            request_id = post(services)
+            cancelled = cancel(services, request_id)
             assert cancelled.status_code == 200, cancelled.text
             body = cancelled.json()
             assert (body["status"], body["error"]["type"]) == ("CANCELLED", "/problems/cancelled")
-            assert _cancel(services, request_id).json() == body, "a repetition changes nothing"
+            assert cancel(services, request_id).json() == body, "a repetition changes nothing"
             eventually(lambda: _row(postgres, request_id) == ("CANCELLED", "/problems/cancelled"))
         # The worker takes the request now, or has it in its hands; whatever it says comes second.
         assert services.recommend({"history": ["5"]}).json()["status"] == "COMPLETED"
     assert _get(services, request_id) == body
-    assert (
-        json.loads(next(r for r in results if r.key() == request_id.encode()).value() or b"")["status"] == "cancelled"
-    )
+    assert json.loads(next(r for r in seen if r.key() == request_id.encode()).value() or b"")["status"] == "cancelled"
 
 
 def test_the_worker_skips_what_it_has_seen_cancelled(services: Services, plain: Producer) -> None:
     """The request reaches the topic after its cancellation, as one that the relay publishes late."""
-    with _results(services) as results:
-        request_id = _post(services)
+    with results(services) as seen:
+        request_id = post(services)
         assert _get(services, request_id, wait=10)["status"] == "COMPLETED"
         late = str(new_request_id())
         ending = encode(expired(uuid.UUID(late), "A test's."))
         plain.produce(INFERENCE_RESULTS.name, key=late.encode(), value=ending)
         plain.flush()
-        eventually(lambda: any(r.key() == late.encode() for r in results))
+        eventually(lambda: any(r.key() == late.encode() for r in seen))
         before = _metric(services, "worker_skipped_total")
 
         def skipped() -> bool:
@@ -134,18 +97,18 @@ def _metric(services: Services, name: str) -> float:
 
 def test_cancelling_what_has_ended_tells_how(services: Services) -> None:
     body = services.recommend({"history": ["3"]}).json()
-    answer = _cancel(services, body["request_id"])
+    answer = cancel(services, body["request_id"])
     assert answer.status_code == 200
     assert answer.json() == body
-    unknown = _cancel(services, str(uuid.uuid4()))
+    unknown = cancel(services, str(uuid.uuid4()))
     assert unknown.status_code == 404
     assert unknown.headers["content-type"] == "application/problem+json"
 
 
 def test_a_worker_does_not_answer_after_the_deadline(services: Services, postgres: psycopg.Connection) -> None:
-    with _stopped(services.process("db_writer")):  # so that only the worker can end it
-        with _stopped(services.process("worker-1")):
-            request_id = _post(services, deadline_ms=100)
+    with stopped(services.process("db_writer")):  # so that only the worker can end it
+        with stopped(services.process("worker-1")):
+            request_id = post(services, deadline_ms=100)
             eventually(
                 lambda: (
                     postgres.execute(
@@ -181,10 +144,10 @@ def test_what_nothing_answers_is_swept_by_one_writer_and_then_by_another(
     )
     eventually(lambda: "kafka.assigned" in second.log.read_text(), what="a second writer")
     try:
-        with _results(services) as results:
+        with results(services) as seen:
             overdue = _overdue(postgres, 2_500)
             eventually(lambda: _count(postgres, overdue, "EXPIRED") == 2_500, what="all of them ended")
-            proposed = Counter(record.key() for record in results)
+            proposed = Counter(record.key() for record in seen)
             assert set(proposed.values()) == {1}, "one writer sweeps at a time"
             assert {(key or b"").decode() for key in proposed} == set(overdue)
         first.kill()
@@ -235,13 +198,13 @@ def test_a_producers_clock_does_not_matter(services: Services, postgres: psycopg
     api = subprocess.Popen([sys.executable, "-P", "-c", _SHIFTED, str(hours * 3600)], env=env)
     url = f"http://127.0.0.1:{port}/v1/recommendations"
     try:
-        eventually(lambda: _answers(f"http://127.0.0.1:{port}/health/ready"), what="the second api")
+        eventually(lambda: answers(f"http://127.0.0.1:{port}/health/ready"), what="the second api")
         for deadline in (None, 20_000):
             body = {"history": ["1"]} | ({"deadline_ms": deadline} if deadline else {})
             ended = httpx.post(url, json=body, headers={"Prefer": "wait=10"}, timeout=20).json()
             assert ended["status"] == "COMPLETED"
             assert all(milliseconds >= 0 for milliseconds in ended["result"]["timings_ms"].values())
-        with _stopped(services.process("worker-1")):
+        with stopped(services.process("worker-1")):
             waiting = httpx.post(url, json={"history": ["1"], "deadline_ms": 20_000}).json()
             off = "abs(extract(epoch FROM created_at - now())) > 7000"
             left = "extract(epoch FROM expires_at - now()) BETWEEN 0 AND 20"
@@ -255,28 +218,21 @@ def test_a_producers_clock_does_not_matter(services: Services, postgres: psycopg
         assert api.wait(20) == 0
 
 
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
 def test_replayed_requests_and_results_change_no_row(
     services: Services, postgres: psycopg.Connection, plain: Producer
 ) -> None:
     """RELIABILITY row 10: everything ten times over, results in another order than the first time."""
-    with _results(services) as results:
+    with results(services) as seen:
         ids = [services.recommend({"history": [str(n)]}).json()["request_id"] for n in range(1, 16)]
-        with _stopped(services.process("worker-1")):
-            ids += [_cancel(services, _post(services)).json()["request_id"] for _ in range(5)]
+        with stopped(services.process("worker-1")):
+            ids += [cancel(services, post(services)).json()["request_id"] for _ in range(5)]
         eventually(lambda: _count(postgres, ids, "COMPLETED") + _count(postgres, ids, "CANCELLED") == 20)
         table = "SELECT p::text FROM predictions AS p WHERE request_id = ANY(%s::uuid[]) ORDER BY request_id"
         before = postgres.execute(table, (ids,)).fetchall()
         requests = postgres.execute(
             "SELECT request_id::text, request_json::text FROM predictions WHERE request_id = ANY(%s::uuid[])", (ids,)
         ).fetchall()
-        first = [record for record in results if (record.key() or b"").decode() in ids]
+        first = [record for record in seen if (record.key() or b"").decode() in ids]
         random.Random(10).shuffle(first)
         for _ in range(10):
             for record in first:
@@ -285,7 +241,7 @@ def test_replayed_requests_and_results_change_no_row(
                 plain.produce(INFERENCE_REQUESTS.name, key=request_id.encode(), value=body.encode())
         plain.flush()
         # A hundred and fifty answers more, at least: those of the requests that were not cancelled.
-        eventually(lambda: len([r for r in results if (r.key() or b"").decode() in ids]) >= len(first) * 11 + 150)
+        eventually(lambda: len([r for r in seen if (r.key() or b"").decode() in ids]) >= len(first) * 11 + 150)
         marker = services.recommend({"history": ["1"]}).json()["request_id"]
         eventually(lambda: _row(postgres, marker)[0] == "COMPLETED")
     assert postgres.execute(table, (ids,)).fetchall() == before
@@ -296,17 +252,17 @@ def test_when_ends_race_the_first_on_the_topic_counts_for_everyone(
 ) -> None:
     """RELIABILITY row 35: a cancellation, an expiry and a worker's answer at once, many times."""
     rounds = 120
-    with _results(services) as results, ThreadPoolExecutor(4) as pool:
-        seen = list(pool.map(lambda seed: _race(services, seed), range(rounds)))
+    with results(services) as seen, ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(lambda seed: _race(services, seed), range(rounds)))
         first: dict[str, str] = {}
-        ids = [request_id for request_id, _ in seen]
-        eventually(lambda: {(r.key() or b"").decode() for r in results} >= set(ids))
+        ids = [request_id for request_id, _ in told]
+        eventually(lambda: {(r.key() or b"").decode() for r in seen} >= set(ids))
         eventually(lambda: _count(postgres, ids, "PENDING") == 0, what="every row ended")
-        for record in list(results):
+        for record in list(seen):
             first.setdefault((record.key() or b"").decode(), json.loads(record.value() or b"")["status"].upper())
     wrong = {}
-    for request_id, told in seen:
-        statuses = {**told, "row": _row(postgres, request_id)[0], "later": _get(services, request_id)["status"]}
+    for request_id, channels in told:
+        statuses = {**channels, "row": _row(postgres, request_id)[0], "later": _get(services, request_id)["status"]}
         if set(statuses.values()) != {first[request_id]}:
             wrong[request_id] = (first[request_id], statuses)
     assert wrong == {}
@@ -317,7 +273,7 @@ def test_when_ends_race_the_first_on_the_topic_counts_for_everyone(
 def _race(services: Services, seed: int) -> tuple[str, dict[str, str]]:
     """Start all ends of one request at once; return its id and what each channel said."""
     chance = random.Random(seed)
-    start = threading.Barrier(4)
+    start = threading.Barrier(5)
     told: dict[str, str] = {}
     with httpx.Client(base_url=services.url, timeout=30) as client, ThreadPoolExecutor(4) as pool:
         producer = Producer(services.kafka.client("race") | {"linger.ms": 0})
@@ -331,6 +287,11 @@ def _race(services: Services, seed: int) -> tuple[str, dict[str, str]]:
             start.wait()
             told["waiter"] = client.get(path, headers={"Prefer": "wait=20"}).json()["status"]
 
+        def stream() -> None:
+            start.wait()
+            with client.stream("GET", f"{path}/events") as answer:
+                told["stream"] = json.loads(list(read_events(answer.iter_lines()))[-1]["data"])["status"]
+
         def cancel() -> None:
             start.wait()
             threading.Event().wait(pause["cancel"])
@@ -343,7 +304,7 @@ def _race(services: Services, seed: int) -> tuple[str, dict[str, str]]:
             producer.produce(INFERENCE_RESULTS.name, key=request_id.encode(), value=value)
             assert producer.flush(10) == 0
 
-        running = [pool.submit(call) for call in (wait, cancel, expire)]
+        running = [pool.submit(call) for call in (wait, stream, cancel, expire)]
         start.wait()
         for one in running:
             one.result()

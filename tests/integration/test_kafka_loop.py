@@ -1,5 +1,6 @@
 """The consume loop and the tail against the real broker."""
 
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -10,9 +11,11 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from recstream.kafka import loop
+from recstream.kafka.breaker import Breaker, Tripped
 from recstream.kafka.producer import ConfirmingProducer
-from recstream.kafka.settings import KafkaSettings
+from recstream.kafka.settings import ConsumerSettings, KafkaSettings
 from recstream.kafka.tail import Start, Tail
+from recstream.messages.codec import BadMessage, Reason
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
@@ -45,6 +48,7 @@ class _Collector:
 
     def __init__(self, expected: int) -> None:
         self.values: list[str] = []
+        self.aside: list[str] = []
         self.batches: list[int] = []
         self.stop = threading.Event()
         self._expected = expected
@@ -52,18 +56,53 @@ class _Collector:
     def __call__(self, records: Sequence[Message]) -> None:
         self.batches.append(len(records))
         self.values += [(record.value() or b"").decode() for record in records]
-        if len(self.values) >= self._expected:
+        self._count()
+
+    def set_aside(self, record: Message, error: BadMessage) -> None:
+        self.aside.append((record.value() or b"").decode())
+        self._count()
+
+    def _count(self) -> None:
+        if len(self.values) + len(self.aside) >= self._expected:
             self.stop.set()
+
+
+class _Calls:
+    """Handles by calling a function."""
+
+    def __init__(self, function: Callable[[Sequence[Message]], None]) -> None:
+        self._function = function
+
+    def __call__(self, records: Sequence[Message]) -> None:
+        self._function(records)
+
+    def set_aside(self, record: Message, error: BadMessage) -> None:
+        raise AssertionError("nothing here ends the process each time")
+
+
+def _run(
+    kafka: KafkaSettings,
+    topic: str,
+    group: str,
+    handler: loop.Handler,
+    producer: ConfirmingProducer,
+    stop: threading.Event,
+    breaker: Breaker | None = None,
+) -> None:
+    """Run the loop as one member of a group until told to stop, half a minute at most."""
+    source = loop.GroupSource(kafka, "t", group, [topic])
+    breaker = breaker or Breaker(ConsumerSettings())
+    watchdog = threading.Timer(30, stop.set)
+    watchdog.start()
+    try:
+        loop.run(source, handler, producer, stop, batch=100, breaker=breaker, max_attempts=2)
+    finally:
+        watchdog.cancel()
 
 
 def _consume(kafka: KafkaSettings, producer: ConfirmingProducer, topic: str, group: str, expected: int) -> _Collector:
     collector = _Collector(expected)
-    watchdog = threading.Timer(30, collector.stop.set)
-    watchdog.start()
-    try:
-        loop.run(loop.GroupSource(kafka, "t", group, [topic]), collector, producer, collector.stop, batch=100)
-    finally:
-        watchdog.cancel()
+    _run(kafka, topic, group, collector, producer, collector.stop)
     return collector
 
 
@@ -85,7 +124,7 @@ def test_a_batch_that_failed_is_taken_again(kafka: KafkaSettings, producer: Conf
         raise RuntimeError("as if the process had died here")
 
     with pytest.raises(RuntimeError, match="died here"):
-        loop.run(loop.GroupSource(kafka, "t", group, [topic]), fail, producer, threading.Event(), batch=10)
+        _run(kafka, topic, group, _Calls(fail), producer, threading.Event())
     assert sorted(_consume(kafka, producer, topic, group, 2).values) == ["x", "y"]
 
 
@@ -101,8 +140,115 @@ def test_a_result_that_was_not_delivered_leaves_the_batch_uncommitted(
             nowhere.produce("results", record.key(), record.value(), [])
 
     with pytest.raises(KafkaException, match="timed out"):
-        loop.run(loop.GroupSource(kafka, "t", group, [topic]), answer, nowhere, threading.Event(), batch=10)
+        _run(kafka, topic, group, _Calls(answer), nowhere, threading.Event())
     assert _consume(kafka, producer, topic, group, 1).values == ["x"]
+
+
+class _Explosive(_Collector):
+    """Ends the loop at one record, as if the process had died there."""
+
+    def __call__(self, records: Sequence[Message]) -> None:
+        if any(record.value() == b"explosive" for record in records):
+            raise _Boom
+        super().__call__(records)
+
+
+def test_a_record_that_ends_the_process_each_time_is_set_aside(
+    kafka: KafkaSettings, producer: ConfirmingProducer, topic: str
+) -> None:
+    """RELIABILITY row 16, with an exception for a death; tests/faults has a real one."""
+    group = uuid.uuid4().hex
+    sent = [f"a{n}" for n in range(20)] + ["explosive"] + [f"b{n}" for n in range(20)]
+    for value in sent:
+        producer.produce(topic, b"one key, so one partition", value.encode(), [])
+    producer.flush()
+    handler = _Explosive(len(sent))
+    starts = 0
+    while not handler.stop.is_set():
+        starts += 1
+        assert starts <= 5
+        with contextlib.suppress(_Boom):
+            _run(kafka, topic, group, handler, producer, handler.stop)
+    assert handler.aside == ["explosive"]
+    assert handler.values == [value for value in sent if value != "explosive"], "each neighbour once, in order"
+    assert starts == 4, "the batch's death, the two attempts by itself, and the start that sets it aside"
+    assert max(handler.batches) == 1, "one by one until past it"
+
+
+class _Boom(Exception):
+    pass
+
+
+def test_a_failure_outside_the_records_makes_none_suspect(
+    kafka: KafkaSettings, producer: ConfirmingProducer, topic: str
+) -> None:
+    group = uuid.uuid4().hex
+    producer.produce(topic, b"k", b"innocent", [])
+    producer.flush()
+
+    def unfinished(_records: Sequence[Message]) -> None:
+        raise loop.Unfinished("something else is away")
+
+    nowhere = ConfirmingProducer(KafkaSettings(bootstrap_servers="127.0.0.1:1").producer("t", delivery_timeout_ms=200))
+
+    def undelivered(_records: Sequence[Message]) -> None:
+        nowhere.produce("x", b"", b"", [])
+
+    for _ in range(2):
+        with pytest.raises(loop.Unfinished):
+            _run(kafka, topic, group, _Calls(unfinished), producer, threading.Event())
+        with pytest.raises(KafkaException):
+            _run(kafka, topic, group, _Calls(undelivered), nowhere, threading.Event())
+    assert _consume(kafka, producer, topic, group, 1).values == ["innocent"]
+
+
+class _Judging(_Collector):
+    """Sets aside what begins with `bad`, where the breaker lets it."""
+
+    def __init__(self, expected: int, breaker: Breaker) -> None:
+        super().__init__(expected)
+        self.breaker = breaker
+        self.trips = 0
+
+    def __call__(self, records: Sequence[Message]) -> None:
+        bad = [record for record in records if (record.value() or b"").startswith(b"bad")]
+        try:
+            self.breaker.judge(good=len(records) - len(bad), bad=len(bad))
+        except Tripped:
+            self.trips += 1
+            raise
+        for record in bad:
+            self.set_aside(record, BadMessage(Reason.MALFORMED, "a test's"))
+        super().__call__([record for record in records if record not in bad])
+
+
+def test_a_run_of_bad_records_is_left_until_a_probe_finds_a_good_one(
+    kafka: KafkaSettings, producer: ConfirmingProducer, topic: str
+) -> None:
+    group = uuid.uuid4().hex
+    sent = [f"bad{n}" for n in range(25)] + ["good1", "bad25", "good2"]
+    # One partition and one batch each, so that the run is as long as it is written.
+    breaker = Breaker(ConsumerSettings(breaker_records=12, breaker_seconds=0.3))
+    handler = _Judging(len(sent), breaker)
+    for value in sent[:25]:
+        producer.produce(topic, b"one key", value.encode(), [])
+    producer.flush()
+
+    def send_the_rest() -> None:
+        eventually(lambda: handler.trips, what="the breaker")
+        own = ConfirmingProducer(kafka.producer("s", delivery_timeout_ms=10_000))
+        for value in sent[25:]:
+            own.produce(topic, b"one key", value.encode(), [])
+        own.flush()
+
+    rest = threading.Thread(target=send_the_rest)
+    rest.start()
+    _run(kafka, topic, group, handler, producer, handler.stop, breaker)
+    rest.join()
+    assert handler.trips == 1
+    assert sorted(handler.aside) == sorted(f"bad{n}" for n in range(26)), "each once, a few a probe"
+    assert handler.values == ["good1", "good2"]
+    assert breaker.closed
 
 
 def test_members_share_and_take_over(kafka: KafkaSettings, producer: ConfirmingProducer, topic: str) -> None:
@@ -121,7 +267,9 @@ def test_members_share_and_take_over(kafka: KafkaSettings, producer: ConfirmingP
     sources = {name: loop.GroupSource(kafka, name, group, [topic]) for name in seen}
     threads = {
         name: threading.Thread(
-            target=loop.run, args=(sources[name], handler(name), producer, stops[name]), kwargs={"batch": 10}
+            target=loop.run,
+            args=(sources[name], _Calls(handler(name)), producer, stops[name]),
+            kwargs={"batch": 10, "breaker": Breaker(ConsumerSettings()), "max_attempts": 3},
         )
         for name in seen
     }

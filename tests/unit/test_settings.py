@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from api.settings import ApiSettings
 from db_writer.settings import DbWriterSettings
 from recstream.db.settings import PostgresSettings
-from recstream.kafka.settings import KafkaSettings
+from recstream.kafka.redrive import RedriveSettings
+from recstream.kafka.settings import ConsumerSettings, KafkaSettings
 from recstream.model.settings import CheckpointSettings
 from recstream.ops.logs import LogSettings
 from recstream.ops.settings import ServiceSettings
@@ -22,10 +23,12 @@ from worker.settings import WorkerSettings
 ALL: list[type[ServiceSettings]] = [
     ApiSettings,
     CheckpointSettings,
+    ConsumerSettings,
     DbWriterSettings,
     KafkaSettings,
     LogSettings,
     PostgresSettings,
+    RedriveSettings,
     SeederSettings,
     TracingSettings,
     TrainerSettings,
