@@ -24,15 +24,20 @@ def migrate() -> None:
     import sqlalchemy.exc
 
     from recstream.db.engine import connect, make_engine
-    from recstream.db.migrations import upgrade
+    from recstream.db.migrations import NewerDatabase, upgrade
     from recstream.db.partitions import ensure_partitions
     from recstream.db.settings import PostgresSettings
     from recstream.ops.clock import utc_now
 
     settings = PostgresSettings.load()
     engine = make_engine(settings, "admin")
+    state = "The database is up to date."
     try:
-        upgrade(engine)
+        try:
+            upgrade(engine)
+        except NewerDatabase as newer:
+            # After a step back to an older release, which must start.
+            state = f"The database is of a newer release (revision {newer}); it stays as it is."
         with connect(settings, "admin") as connection:
             connection.autocommit = True
             ensure_partitions(connection, utc_now())
@@ -40,7 +45,7 @@ def migrate() -> None:
         raise Failed(f"PostgreSQL cannot be used: {_first_line(error)}") from error
     finally:
         engine.dispose()
-    typer.echo("The database is up to date.")
+    typer.echo(state)
 
 
 @app.command()

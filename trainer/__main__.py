@@ -16,7 +16,7 @@ from recstream.ops.interruption import Interrupted, Interruption
 from recstream.ops.logs import LogSettings, configure_logging
 from trainer.refusal import TrainingRefused
 from trainer.reporting import Reporter, settings_sentence
-from trainer.run import train_and_announce
+from trainer.run import train_and_announce, trained_version
 from trainer.settings import TrainerSettings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -24,6 +24,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
+    first: Annotated[bool, typer.Option("--first", help="Do nothing where a model has been trained.")] = False,
     epochs: Annotated[int | None, typer.Option(help="At most so many passes over the data.")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="End training after so long.")] = None,
     patience: Annotated[int | None, typer.Option(help="Epochs without a better validation before the end.")] = None,
@@ -42,16 +43,18 @@ def main(
     validation_users: Annotated[int | None, typer.Option(help="Users followed during training.")] = None,
 ) -> None:
     """Train SASRec on the interactions in PostgreSQL, measure it, write its bundle and announce it."""
-    given: dict[str, Any] = {name: value for name, value in locals().items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in locals().items() if name != "first" and value is not None}
     # Read when torch is imported. Threads that spin while they wait for one another took three times as long a step as
     # soon as another process wanted a core, and were hardly faster on a quiet machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with Interruption("Interrupted: nothing was written, and the model that is live stays.").raised():
         try:
             configure_logging("trainer", LogSettings())
-            train_and_announce(
-                TrainerSettings(**given), PostgresSettings(), KafkaSettings(), CheckpointSettings(), Reporter(Console())
-            )
+            settings, postgres, reporter = TrainerSettings(**given), PostgresSettings(), Reporter(Console())
+            if first and (version := trained_version(postgres)):
+                reporter.say(f"{version} has been trained; nothing to do.")
+                return
+            train_and_announce(settings, postgres, KafkaSettings(), CheckpointSettings(), reporter)
         except Interrupted as interruption:
             _end(interruption.sentence, interruption.exit_code)
         except ValidationError as error:

@@ -102,6 +102,16 @@ _patiently = retry(
 
 
 @_patiently
+def trained_version(postgres: PostgresSettings) -> str | None:
+    """Return the newest model that was trained on this database, or None."""
+    with connect(postgres, _SERVICE) as connection:
+        row = connection.execute(
+            "SELECT version FROM ml_models WHERE kind = 'sasrec' ORDER BY created_at DESC LIMIT 1"
+        ).fetchone()
+    return None if row is None else row[0]
+
+
+@_patiently
 def _live_version(postgres: PostgresSettings) -> str | None:
     with connect(postgres, _SERVICE) as connection:
         row = connection.execute("SELECT version FROM ml_models WHERE status = 'live'").fetchone()

@@ -1,5 +1,8 @@
 """Migrations, partitions and the announcement's transaction, on the real PostgreSQL."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -8,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from recstream.db.engine import connect, make_engine
-from recstream.db.migrations import upgrade
+from recstream.db.migrations import NewerDatabase, upgrade
 from recstream.db.partitions import ensure_partitions
 from recstream.db.settings import PostgresSettings
 from recstream.db.tables import metadata
@@ -53,6 +56,24 @@ def test_migrations_make_what_the_tables_declare(database: PostgresSettings) -> 
         differences = compare_metadata(context, metadata)
     engine.dispose()
     assert differences == []
+
+
+def test_an_older_release_leaves_a_newer_database_as_it_is(database: PostgresSettings) -> None:
+    with connect(database, "tests") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    engine = make_engine(database, "tests")
+    with pytest.raises(NewerDatabase, match="9999"):
+        upgrade(engine)
+    engine.dispose()
+    environ = os.environ | {
+        "POSTGRES_PORT": str(database.port),
+        "POSTGRES_DB": database.db,
+        "POSTGRES_PASSWORD": database.password.get_secret_value(),
+    }
+    command = [sys.executable, "-m", "admin", "migrate"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "The database is of a newer release (revision 9999); it stays as it is.\n"
 
 
 def test_a_request_lies_in_its_months_partition(database: PostgresSettings) -> None:

@@ -125,6 +125,10 @@ def test_from_interactions_to_an_announced_model(
     (ranking,) = ranker.rank([Query([f"item-{n}" for n in range(13)], [], exclude_seen=True, k=3)])
     assert ranking.items[0][0] == "item-13"
 
+    code, output, errors = finish(start(environ, "--first"))
+    assert (code, output) == (0, f"{version} has been trained; nothing to do.\n"), errors
+    assert len(models(database)) == 1
+
     code, output, errors = finish(start(environ, "--epochs", "1", "--seed", "2"))
     assert code == 0, errors
     (first, second) = models(database)

@@ -38,7 +38,8 @@ ALL: list[type[ServiceSettings]] = [
 EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
 
 
-def _variables() -> set[str]:
+def known_variables() -> set[str]:
+    """Return the name of every setting of every service."""
     return {
         f"{settings.model_config.get('env_prefix', '')}{name}".upper()
         for settings in ALL
@@ -48,8 +49,9 @@ def _variables() -> set[str]:
 
 def test_the_example_shows_every_setting_and_no_other() -> None:
     shown = set(re.findall(r"^#?\s?([A-Z][A-Z0-9_]+)=", EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE))
-    assert _variables() - shown == set()
-    assert {name for name in shown - _variables() if not name.startswith("RECSTREAM_")} == {"POSTGRES_PASSWORD_FILE"}
+    assert known_variables() - shown == set()
+    others = {name for name in shown - known_variables() if not name.startswith("RECSTREAM_")}
+    assert others == {"POSTGRES_PASSWORD_FILE"}
 
 
 def test_a_secret_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
