@@ -19,17 +19,18 @@ app.add_typer(dlq.app, name="dlq")
 
 @app.command()
 def migrate() -> None:
-    """Bring the database's tables to this version, and make the coming months' partitions."""
+    """Bring the database's tables to this version, make the coming months' partitions, let the analyst in."""
     import psycopg
     import sqlalchemy.exc
 
     from recstream.db.engine import connect, make_engine
     from recstream.db.migrations import NewerDatabase, upgrade
     from recstream.db.partitions import ensure_partitions
-    from recstream.db.settings import PostgresSettings
+    from recstream.db.roles import set_analyst_password
+    from recstream.db.settings import AnalystSettings, PostgresSettings
     from recstream.ops.clock import utc_now
 
-    settings = PostgresSettings.load()
+    settings, analyst = PostgresSettings.load(), AnalystSettings.load()
     engine = make_engine(settings, "admin")
     state = "The database is up to date."
     try:
@@ -41,8 +42,12 @@ def migrate() -> None:
         with connect(settings, "admin") as connection:
             connection.autocommit = True
             ensure_partitions(connection, utc_now())
+            if analyst.password is not None:
+                set_analyst_password(connection, analyst.password.get_secret_value())
     except (psycopg.OperationalError, sqlalchemy.exc.OperationalError) as error:
         raise Failed(f"PostgreSQL cannot be used: {_first_line(error)}") from error
+    except (psycopg.errors.InsufficientPrivilege, sqlalchemy.exc.ProgrammingError) as error:
+        raise Failed(f"The role {settings.user} may not do all that is needed: {error}") from error
     finally:
         engine.dispose()
     typer.echo(state)

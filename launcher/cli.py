@@ -36,6 +36,10 @@ app.command(context_settings=tools.PASS_ON)(tools.evaluate)
 app.command(context_settings=tools.PASS_ON)(tools.seed)
 app.command(context_settings=tools.PASS_ON)(tools.dlq)
 app.command(epilog=_examples("./run worker"))(tools.worker)
+app.command(
+    context_settings={**tools.PASS_ON, "help_option_names": ["-h", "--help"]},
+    epilog=_examples("./run marts", "./run marts run --full-refresh", "./run marts source freshness"),
+)(tools.marts)
 app.command(context_settings=tools.PASS_ON)(tools.psql)
 app.command(epilog=_examples("eval \"$(./run env)\" && psql -c 'SELECT count(*) FROM interactions'"))(tools.env)
 app.command(epilog=_examples("./run down && ./run reset", "./run reset --yes"))(down.reset)

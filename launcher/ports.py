@@ -29,6 +29,7 @@ class Ports:
     kafka_controller: int
     postgres: int
     db_writer: int
+    marts: int
     workers: tuple[int, ...]
 
     @classmethod
@@ -43,14 +44,15 @@ class Ports:
             kafka_controller=default.KAFKA_CONTROLLER + offset,
             postgres=default.POSTGRES + offset,
             db_writer=default.DB_WRITER_METRICS + offset,
+            marts=default.MARTS + offset,
             workers=tuple(range(first_worker, first_worker + workers)),
         )
 
     @classmethod
     def free(cls, workers: int = 2) -> "Ports":
         """Return ports that nothing listens on, chosen at random so that parallel callers hardly meet."""
-        api, ui, prometheus, kafka, kafka_controller, postgres, db_writer, *others = free_ports(7 + workers)
-        return cls(api, ui, prometheus, kafka, kafka_controller, postgres, db_writer, tuple(others))
+        api, ui, prometheus, kafka, kafka_controller, postgres, db_writer, marts, *others = free_ports(8 + workers)
+        return cls(api, ui, prometheus, kafka, kafka_controller, postgres, db_writer, marts, tuple(others))
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
         """Yield (service, port)."""
@@ -62,6 +64,7 @@ class Ports:
             ("kafka's controller", self.kafka_controller),
             ("postgres", self.postgres),
             ("db_writer's metrics", self.db_writer),
+            ("marts' metrics", self.marts),
         )
         yield from ((f"worker-{n}'s metrics", port) for n, port in enumerate(self.workers, start=1))
 

@@ -18,7 +18,7 @@ from launcher.accounts import Account, can_reach, folder_outside, unprivileged_a
 from launcher.errors import LauncherError
 from launcher.ports import LOOPBACK
 from launcher.service import Service, ServiceSpec
-from launcher.service_env import DATABASE, OWNER, password_file
+from launcher.service_env import DATABASE, OWNER, analyst_password_file, password_file
 
 SUPERUSER = "postgres"
 
@@ -56,6 +56,7 @@ class PostgresServer:
         self.log = log
         self.port = port
         self.password_file = password_file(secrets_dir)
+        self.analyst_password_file = analyst_password_file(secrets_dir)
         self._superuser_password_file = secrets_dir / "postgres_superuser_password"
         self._location_file = data.with_name(f"{data.name}.location")
         self.service: Service | None = None
@@ -121,14 +122,19 @@ class PostgresServer:
             return False
 
     def ensure_database(self) -> None:
-        """Make the role and the database where they are missing, and give the role its password."""
+        """Make the role and the database where they are missing, and give the role its password.
+
+        The role may make others: migrations make the analyst's, whose password, kept here too, `admin migrate` sets.
+        """
         password = _password(self.password_file)
+        _password(self.analyst_password_file)
         role = sql.Identifier(OWNER)
         with self._connect(SUPERUSER) as connection:
             exists = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [OWNER]).fetchone()
-            verb = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}" if exists else "CREATE ROLE {} LOGIN PASSWORD {}")
+            verb = sql.SQL("ALTER" if exists else "CREATE")
             verifier = connection.pgconn.encrypt_password(password.encode(), OWNER.encode(), b"scram-sha-256")
-            connection.execute(verb.format(role, sql.Literal(verifier.decode())))
+            statement = sql.SQL("{} ROLE {} LOGIN CREATEROLE PASSWORD {}")
+            connection.execute(statement.format(verb, role, sql.Literal(verifier.decode())))
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
                 connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(DATABASE), role))
 

@@ -9,15 +9,22 @@ from launcher.ports import LOOPBACK, Ports
 DATABASE = "sasrec"
 OWNER = "sasrec"
 """The role that the services use; it owns the database."""
+ANALYST = "analyst"
+"""The role that reads the marts."""
 # glibc returns freed memory to the system at once by default; keeping it makes inference 1.5-1.9 times as fast.
 _KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_MMAP_THRESHOLD_": "1073741824"}
 # Set by a user for other purposes, these would contradict what the launcher has set up.
-_NOT_INHERITED = ("POSTGRES_PASSWORD",)
+_NOT_INHERITED = ("POSTGRES_PASSWORD", "ANALYST_PASSWORD")
 
 
 def password_file(secrets: Path) -> Path:
     """Return the file with the services' database password, in the folder of a stack's secrets."""
     return secrets / "postgres_password"
+
+
+def analyst_password_file(secrets: Path) -> Path:
+    """Return the file with the password of the role that reads the marts."""
+    return secrets / "analyst_password"
 
 
 def service_variables(layout: Layout, ports: Ports) -> dict[str, str]:
@@ -29,6 +36,7 @@ def service_variables(layout: Layout, ports: Ports) -> dict[str, str]:
         "POSTGRES_DB": DATABASE,
         "POSTGRES_USER": OWNER,
         "POSTGRES_PASSWORD_FILE": str(password_file(layout.secrets)),
+        "ANALYST_PASSWORD_FILE": str(analyst_password_file(layout.secrets)),
         "CHECKPOINTS_DIR": str(layout.checkpoints),
         "API_HOST": LOOPBACK,
         "API_PORT": str(ports.api),
@@ -53,6 +61,15 @@ def worker_env(base: Mapping[str, str], worker_id: str, metrics_port: int) -> di
     """
     identity = {"WORKER_ID": worker_id, "WORKER_METRICS_PORT": str(metrics_port), "OMP_NUM_THREADS": "1"}
     return {**base, **_KEEP_MEMORY, **identity}
+
+
+def ui_env(base: Mapping[str, str], layout: Layout) -> dict[str, str]:
+    """Return the environment of the page, which reads the database as the analyst: the marts and nothing else."""
+    return {
+        **base,
+        "POSTGRES_USER": ANALYST,
+        "POSTGRES_PASSWORD_FILE": str(analyst_password_file(layout.secrets)),
+    }
 
 
 def trainer_env(base: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from launcher.layout import CHECKOUT, Layout
 from launcher.ports import LOOPBACK, Ports
 from launcher.service import ServiceSpec
-from launcher.service_env import worker_env
+from launcher.service_env import ui_env, worker_env
 
 
 def python_module(module: str, *arguments: str) -> tuple[str, ...]:
@@ -38,7 +38,7 @@ def own_services(layout: Layout, ports: Ports, env: Mapping[str, str]) -> list[S
         _spec(layout, "db_writer", "db_writer", ports.db_writer, env),
         *workers,
         _spec(layout, "api", "api", ports.api, env),
-        _spec(layout, "ui", "ui", ports.ui, env),
+        _spec(layout, "ui", "ui", ports.ui, ui_env(env, layout)),
     ]
 
 

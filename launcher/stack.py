@@ -15,6 +15,8 @@ from launcher.errors import AlreadyRunning, Interrupted, LauncherError
 from launcher.jobs import Job, run_job
 from launcher.kafka import KafkaServer
 from launcher.layout import Layout
+from launcher.marts import NAME as MARTS
+from launcher.marts import marts_spec
 from launcher.ports import Ports, is_free
 from launcher.postgres import PostgresServer
 from launcher.prometheus import find_prometheus, prometheus_spec
@@ -150,6 +152,18 @@ class Stack:
             *(lambda name=spec.name: self._await_service(name) for spec in specs if spec.name != "api"),
         )
         self._await_live_model()
+        self._start_marts()
+
+    def _start_marts(self) -> None:
+        """Start what runs dbt; nothing waits for it, and its first run shall not slow the start."""
+        try:
+            self._supervisor.start(marts_spec(self.layout, self.ports, self._env))
+        except Interrupted:
+            raise
+        except LauncherError as error:
+            self._warn(f"{error} Until then the marts stay as they are.")
+        else:
+            self._supervisor.watch(MARTS)
 
     def _set_ready(self) -> None:
         if self.state is not None:

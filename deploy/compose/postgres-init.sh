@@ -4,7 +4,7 @@
 set -eu
 psql --no-psqlrc --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" \
     --set password="$POSTGRES_PASSWORD" <<'SQL'
-CREATE ROLE sasrec LOGIN PASSWORD :'password';
+CREATE ROLE sasrec LOGIN CREATEROLE PASSWORD :'password';
 ALTER DATABASE sasrec OWNER TO sasrec;
 ALTER ROLE CURRENT_USER PASSWORD NULL;
 SQL

@@ -18,6 +18,7 @@ from launcher.commands.running import RunningStack, running_stack
 from launcher.commands.up import signals_to
 from launcher.errors import Interrupted, LauncherError
 from launcher.layout import CHECKOUT, Layout
+from launcher.marts import dbt_command, dbt_env
 from launcher.ports import Ports, is_free
 from launcher.prometheus import add_target, prometheus_folder
 from launcher.service_env import password_file, service_env, service_variables, trainer_env, worker_env
@@ -65,6 +66,16 @@ def dlq(context: typer.Context) -> None:
     Without a running stack, Kafka and PostgreSQL are started for so long.
     """
     _run("admin", ["dlq", *context.args], memory_kept=False)
+
+
+def marts(context: typer.Context) -> None:
+    """Bring the marts up to date now, instead of at the next full hour. Options are those of dbt build.
+
+    Another dbt command may stand before them: ./run marts run, test, docs generate, source freshness.
+    """
+    stack = running_stack()
+    command = dbt_command("once", *context.args)
+    os.execve(command[0], command, dbt_env(stack.env, stack.layout))  # noqa: S606
 
 
 def env() -> None:

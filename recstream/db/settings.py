@@ -19,3 +19,12 @@ class PostgresSettings(ServiceSettings):
     password: SecretStr
     connect_timeout: int = 5
     """Seconds."""
+
+
+class AnalystSettings(ServiceSettings):
+    """`ANALYST_PASSWORD` (or `_PASSWORD_FILE`): what `python -m admin migrate` gives the role `analyst`."""
+
+    model_config = SettingsConfigDict(env_prefix="ANALYST_")
+
+    password: SecretStr | None = None
+    """None leaves the role as it is; without a password nobody can log in as it."""

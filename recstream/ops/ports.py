@@ -9,3 +9,5 @@ PROMETHEUS = 9090
 DB_WRITER_METRICS = 9101
 WORKER_METRICS = 9111
 """Of the first worker; the launcher gives the n-th worker the n-th port from here."""
+MARTS = 9071
+"""Health and metrics of what runs dbt."""
