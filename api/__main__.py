@@ -11,6 +11,7 @@ from api.services import make_services
 from api.settings import ApiSettings
 from api.streams import Streams
 from recstream.db.settings import PostgresSettings
+from recstream.kafka.queues import GroupSettings
 from recstream.kafka.redrive import RedriveSettings
 from recstream.kafka.settings import KafkaSettings
 from recstream.ops.logs import LogSettings, configure_logging
@@ -36,7 +37,9 @@ def main() -> int:
     settings = ApiSettings.load()
     configure_logging("api", LogSettings.load())
     tracer = start_tracing("api", TracingSettings.load(), instance=f"api-{socket.gethostname()}-{settings.port}")
-    services = make_services(settings, KafkaSettings.load(), PostgresSettings.load(), RedriveSettings.load(), tracer)
+    services = make_services(
+        settings, KafkaSettings.load(), GroupSettings.load(), PostgresSettings.load(), RedriveSettings.load(), tracer
+    )
     app = create_app(services)
     gc.freeze()  # what start-up made lives as long as the process; the collector need not walk it again
     config = uvicorn.Config(

@@ -42,7 +42,8 @@ _LEASE = """
     RETURNING id, topic, key, payload, headers
 """
 _BACKLOG = """
-    SELECT count(*), count(*) FILTER (WHERE topic = %s AND created_at < now() - make_interval(secs => %s))
+    SELECT count(*), count(*) FILTER (WHERE topic = %s AND created_at < now() - make_interval(secs => %s)),
+        coalesce(greatest(0, extract(epoch FROM now() - min(created_at))), 0)::float8
     FROM (SELECT topic, created_at FROM outbox LIMIT %s) AS oldest
 """
 _DELETE = "DELETE FROM outbox WHERE id = ANY(%b)"
@@ -91,6 +92,7 @@ class Outbox:
 
     def start(self) -> None:
         """Start deleting and relaying."""
+        metrics.OUTBOX_LIMIT.set(self._max_backlog)
         self._tasks = [
             asyncio.create_task(self._delete_forever(), name="outbox-delete"),
             asyncio.create_task(self._relay_forever(), name="outbox-relay"),
@@ -174,8 +176,9 @@ class Outbox:
             cursor = await connection.execute(_BACKLOG, (SYSTEM_CONTROL.name, self._grace_seconds, self._max_backlog))
             backlog = await cursor.fetchone()
             assert backlog is not None
-            self._backlog, announcements = backlog
+            self._backlog, announcements, oldest_seconds = backlog
             metrics.OUTBOX_BACKLOG.set(self._backlog)
+            metrics.OUTBOX_OLDEST.set(oldest_seconds)
             if not self._backlog:
                 return
             cursor = await connection.execute(

@@ -20,6 +20,7 @@ from api.worker_feed import WorkerFeed
 from recstream.db.engine import connect, conninfo, make_async_engine
 from recstream.db.settings import PostgresSettings
 from recstream.kafka.announcements import announce_recorded, publish_pending
+from recstream.kafka.queues import GroupSettings, QueueWatch
 from recstream.kafka.redrive import RedriveSettings
 from recstream.kafka.settings import KafkaSettings
 from recstream.messages.control import AnnouncementReason, ModelAnnounced
@@ -45,6 +46,7 @@ class ApiServices:
     tracer: Tracer
     streams: Streams
     redrive: RedriveSettings
+    queues: QueueWatch
 
     def promote(self, version: str) -> ModelAnnounced:
         """Make a recorded model live. Blocks. Raises UnknownModel."""
@@ -54,7 +56,12 @@ class ApiServices:
 
 
 def make_services(
-    settings: ApiSettings, kafka: KafkaSettings, postgres: PostgresSettings, redrive: RedriveSettings, tracer: Tracer
+    settings: ApiSettings,
+    kafka: KafkaSettings,
+    groups: GroupSettings,
+    postgres: PostgresSettings,
+    redrive: RedriveSettings,
+    tracer: Tracer,
 ) -> ApiServices:
     """Make the parts; nothing connects yet."""
     # Every replica tails all results, so each needs a name of its own.
@@ -93,6 +100,7 @@ def make_services(
         tracer=tracer,
         streams=Streams(settings.max_streams),
         redrive=redrive,
+        queues=QueueWatch(kafka, f"{client_id}-queues", groups.topics(), interval_seconds=settings.queue_watch_seconds),
     )
 
 
@@ -102,6 +110,7 @@ async def running(services: ApiServices) -> AsyncIterator[None]:
     services.publisher.start()
     services.results.start()
     services.workers.start()
+    services.queues.start()
     services.outbox.start()
     services.acceptor.start()
     try:
@@ -112,6 +121,7 @@ async def running(services: ApiServices) -> AsyncIterator[None]:
         await services.outbox.close()
         await services.results.close()
         await asyncio.to_thread(services.workers.close)
+        await asyncio.to_thread(services.queues.close)
         await services.engine.dispose()
 
 

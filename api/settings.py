@@ -32,6 +32,8 @@ class ApiSettings(ServiceSettings):
     """When an open stream is ended; the client resumes, here or at another replica."""
     max_pending_seconds: int = Field(default=21_600, ge=60, le=43_200)
     """When a request without a deadline of its own is given up; well inside the topics' retention of a day."""
+    queue_watch_seconds: float = Field(default=5, gt=0)
+    """How often the groups' lag and the dead letters are read from Kafka."""
     cached_results: int = Field(default=20_000, ge=1)
     """Recent results kept in memory, so that a GET right after a result never says PENDING."""
     cached_result_bytes: int = Field(default=67_108_864, ge=1_048_576)

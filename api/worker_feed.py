@@ -30,6 +30,7 @@ class WorkerFeed:
 
     def start(self) -> None:
         """Start following; returns at once."""
+        metrics.WORKERS_ALIVE.set_function(lambda: sum(alive for _, alive in self.workers()))
         self._tail.start()
 
     def close(self) -> None:

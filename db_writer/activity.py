@@ -1,5 +1,6 @@
 """Activity events to `interactions` and `users`."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import psycopg
@@ -14,6 +15,7 @@ _INTERACTIONS = """
         %(times)b::timestamptz[]
     )
     ON CONFLICT (event_id) DO NOTHING
+    RETURNING event_type
 """
 # Sorted, so that two writers lock the rows in the same order and cannot deadlock.
 _USERS = """
@@ -46,4 +48,6 @@ def record_interactions(connection: psycopg.Connection, events: Sequence[Interac
     }
     cursor = connection.execute(_INTERACTIONS, values)
     metrics.ROWS_WRITTEN.labels("interactions").inc(cursor.rowcount)
+    for event_type, count in Counter(row[0] for row in cursor).items():
+        metrics.INTERACTIONS.labels(event_type).inc(count)
     connection.execute(_USERS, {"users": values["users"], "times": values["times"]})

@@ -162,6 +162,7 @@ class WriteHandler:
             raise Stopped("stopped while PostgreSQL was away") from error
 
     def _before_retry(self, state: tenacity.RetryCallState) -> None:
+        metrics.DATABASE_RETRIES.inc()
         log.warning(
             "postgres.away", attempt=state.attempt_number, error=str(state.outcome and state.outcome.exception())
         )

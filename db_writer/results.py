@@ -8,7 +8,8 @@ from uuid import UUID
 import psycopg
 from msgspec import Struct
 
-from recstream.messages.inference import InferenceResult
+from recstream.messages.identifiers import request_time_ms
+from recstream.messages.inference import InferenceResult, Status
 from recstream.ops import metrics
 
 
@@ -67,6 +68,10 @@ def end_requests(connection: psycopg.Connection, ended: Sequence[EndedRequest]) 
     metrics.ROWS_WRITTEN.labels("predictions").inc(len(rows))
     for status, count in Counter(status for _, status in rows).items():
         metrics.ENDED.labels(status).inc(count)
+    for entry in (first[row[0]] for row in rows):
+        if entry.result.status is Status.COMPLETED:
+            seconds = entry.completed_at.timestamp() - request_time_ms(entry.result.request_id) / 1000
+            metrics.END_TO_END_LATENCY.observe(max(0.0, seconds))  # the API's clock and the broker's may differ
     untouched = first.keys() - {row[0] for row in rows}
     if not untouched:
         return set()

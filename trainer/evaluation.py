@@ -126,7 +126,7 @@ def _ranked_blocks(
     scorer: Scorer, held_out: HeldOut, n_items: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the scores of a block of users, minus infinity where seen, and their targets' ranks, 0 where seen."""
-    for rows in _blocks(held_out.inputs.lengths, n_items):
+    for rows in blocks(held_out.inputs.lengths, n_items):
         users = held_out.select(rows)
         scores_BN = scorer(users.inputs)
         seen_rows, seen_codes = (torch.from_numpy(each).to(device) for each in users.inputs.pairs())
@@ -145,7 +145,7 @@ def _gini(shown_N: Tensor) -> float:
     return float(2 * (places_N * ordered_N).sum() / (n * ordered_N.sum()) - (n + 1) / n)
 
 
-def _blocks(lengths: npt.NDArray[np.int64], n_items: int) -> Iterator[npt.NDArray[np.int64]]:
+def blocks(lengths: npt.NDArray[np.int64], n_items: int) -> Iterator[npt.NDArray[np.int64]]:
     """Yield rows in blocks of like lengths that neither scores nor inputs make too large."""
     order = np.argsort(lengths, kind="stable")
     most = max(1, _LARGEST_SCORE_BLOCK // n_items)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recstream.model.manifest import CONFIG, POPULARITY, VOCABULARY, WEIGHTS
+from recstream.model.manifest import CONFIG, DRIFT_REFERENCE, POPULARITY, VOCABULARY, WEIGHTS
 from recstream.model.net import Sasrec
 from recstream.model.popularity import Popularity
 from recstream.model.vocabulary import Vocabulary
@@ -18,6 +18,7 @@ from trainer.baselines import PopularityScorer
 from trainer.defaults import batch_tokens, choose_device, learning_rate, model_config
 from trainer.evaluation import Evaluation, SasrecScorer, evaluate, mean_ndcg
 from trainer.interactions import Interactions
+from trainer.reference import drift_reference
 from trainer.reporting import Reporter
 from trainer.settings import TrainerSettings
 from trainer.split import HeldOut, Split, counts_of, leave_one_out
@@ -60,12 +61,14 @@ def fit(data: Interactions, settings: TrainerSettings, reporter: Reporter) -> Fi
     train_counts = counts_of(data, split.in_training)
     popularity = evaluate(PopularityScorer(train_counts, device), split.test, train_counts, device)
     network, training = fit_network(split, data.n_items, settings, device, reporter)
-    model = evaluate(SasrecScorer(network, device), split.test, train_counts, device)
+    scorer = SasrecScorer(network, device)
+    model = evaluate(scorer, split.test, train_counts, device)
     files = {
         WEIGHTS: save_weights(network),
         CONFIG: network.config.to_json(),
         VOCABULARY: Vocabulary(data.item_ids).to_json(),
         POPULARITY: _popularity(data).to_json(),
+        DRIFT_REFERENCE: drift_reference(data, scorer, network.config.max_length, settings.seed).to_json(),
     }
     return Fitted(files, model, popularity, training)
 

@@ -15,6 +15,7 @@ from recstream.ops.health import serve_health
 from recstream.ops.logs import LogSettings, configure_logging
 from recstream.ops.shutdown import stop_on_signal
 from recstream.ops.tracing import TracingSettings, start_tracing
+from worker.drift import DriftWatch
 from worker.ended_requests import EndedRequests
 from worker.handler import RequestHandler
 from worker.inference import ServedModel
@@ -58,7 +59,8 @@ def main() -> int:
             # Without any model requests wait on the topic, for this worker or for one that has a model.
             if reloader.wait_for_model(stop):
                 source = loop.GroupSource(kafka, settings.id, settings.group, [INFERENCE_REQUESTS.name])
-                handler = RequestHandler(current, ended, producer, breaker, tracer, group=settings.group)
+                drift = DriftWatch(settings.drift_window)
+                handler = RequestHandler(current, ended, producer, breaker, tracer, drift, group=settings.group)
                 loop.run(
                     source,
                     handler,

@@ -31,6 +31,7 @@ from recstream.messages.topics import INFERENCE_REQUESTS, INFERENCE_RESULTS
 from recstream.ops import metrics
 from recstream.ops.traceparent import trace_id_of, valid_traceparent
 from recstream.ops.tracing import Span, Tracer
+from worker.drift import DriftWatch
 from worker.inference import Answer, ModelError, ServedModel
 
 log = structlog.get_logger()
@@ -67,6 +68,7 @@ class RequestHandler:
         producer: ConfirmingProducer,
         breaker: Breaker,
         tracer: Tracer,
+        drift: DriftWatch,
         *,
         group: str,
     ) -> None:
@@ -76,6 +78,7 @@ class RequestHandler:
         self._breaker = breaker
         self._tracer = tracer
         self._group = group
+        self._drift = drift
 
     def __call__(self, records: Sequence[Message]) -> None:
         """Produce one result for each request that has not ended; the loop flushes. Raises Tripped."""
@@ -95,6 +98,7 @@ class RequestHandler:
         inference_ns = (taken_ns + int((inference_started - started) * 1e9), time.time_ns())
         metrics.BATCH_SIZE.observe(len(taken))
         metrics.INFERENCE_LATENCY.observe(inference_seconds)
+        self._drift.observe(model, answers)
         batch_wait_ms, inference_ms = (inference_started - started) * 1000, inference_seconds * 1000
         for item, answer in zip(taken, answers, strict=True):
             timings = StageTimings(
@@ -197,7 +201,9 @@ def _completed(
     metrics.HISTORY_LENGTH.observe(ranking.history_length)
     metrics.HISTORY_ITEMS.inc(len(request.history))
     metrics.UNKNOWN_ITEMS.inc(ranking.unknown_items)
-    if ranking.items:
+    if answer.reason is not None:
+        metrics.FALLBACKS.labels(answer.reason).inc()
+    elif ranking.items:
         metrics.PREDICTION_SCORE.observe(ranking.items[0][1])
     return InferenceResult(
         request_id=request.request_id,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recstream.messages.inference import InferenceRequested, Source
 from recstream.model.bundle import Bundle, open_bundle
+from recstream.model.drift import DriftReference
 from recstream.model.popularity import Popularity
 from recstream.model.ranking import Query, Ranking, SasrecRanker
 
@@ -31,6 +32,7 @@ class ServedModel:
     bundle: Bundle
     popularity: Popularity
     ranker: SasrecRanker | None
+    reference: DriftReference | None
 
     @property
     def version(self) -> str:
@@ -73,7 +75,7 @@ def load_model(checkpoints: Path, folder: str, manifest_sha256: str) -> ServedMo
     """
     bundle = open_bundle(checkpoints, folder, manifest_sha256)
     ranker = SasrecRanker.load(bundle) if bundle.manifest.kind == "sasrec" else None
-    return ServedModel(bundle=bundle, popularity=bundle.popularity(), ranker=ranker)
+    return ServedModel(bundle=bundle, popularity=bundle.popularity(), ranker=ranker, reference=bundle.drift_reference())
 
 
 def _query(request: InferenceRequested) -> Query:

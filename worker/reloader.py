@@ -136,6 +136,8 @@ class ModelReloader:
             self._state, self._rejection = WorkerState.REJECTED, str(error)
             return
         self._serve(served)
+        for name in metrics.MODEL_QUALITY_NAMES & announced.metrics.keys():
+            metrics.MODEL_QUALITY.labels(name).set(announced.metrics[name])
         metrics.MODEL_RELOADS.labels("loaded").inc()
         self._state, self._rejection = WorkerState.LOADED, None
         log.info("model.loaded", model_version=version, generation=announced.generation)
@@ -156,6 +158,7 @@ class ModelReloader:
         with self._changed:
             self._current = served
             self._changed.notify_all()
+        metrics.MODEL_QUALITY.clear()
         metrics.MODEL_INFO.clear()
         metrics.MODEL_INFO.labels(served.version).set(1)
         metrics.MODEL_TRAINED_TIMESTAMP.set(served.bundle.manifest.created_at.timestamp())

@@ -10,7 +10,7 @@ from recstream.ops.settings import ServiceSettings
 
 
 class WorkerSettings(ServiceSettings):
-    """`WORKER_ID`, `WORKER_GROUP`, `WORKER_BATCH`, `WORKER_THREADS`, `WORKER_METRICS_HOST`, `WORKER_METRICS_PORT`."""
+    """`WORKER_ID`, `WORKER_GROUP`, `WORKER_BATCH`, `WORKER_THREADS`, `WORKER_METRICS_PORT` and the like."""
 
     model_config = SettingsConfigDict(env_prefix="WORKER_")
 
@@ -21,5 +21,7 @@ class WorkerSettings(ServiceSettings):
     """Most requests in one batch. A batch never waits for more: it takes what is there."""
     threads: int = Field(default=1, ge=1)
     """torch threads; scale by processes instead (two threads beside a busy process: p99 128 ms against 14)."""
+    drift_window: int = Field(default=2_000, ge=10, le=1_000_000)
+    """Latest answers whose histories and scores are compared with those of the model's training data."""
     metrics_host: str = "127.0.0.1"
     metrics_port: int = ports.WORKER_METRICS

@@ -30,7 +30,6 @@ from recstream.messages.inference import (
 from recstream.messages.outcomes import cancelled
 from recstream.messages.request_log import log_end
 from recstream.messages.topics import INFERENCE_REQUESTS, INFERENCE_RESULTS
-from recstream.ops import metrics
 from recstream.ops.clock import utc_now
 from recstream.ops.traceparent import trace_id_of, valid_traceparent
 from recstream.ops.tracing import Attributes
@@ -89,7 +88,6 @@ async def create(
                     result = await wait_for(services, draft.request_id, ended, wait)
                 if result is not None:
                     resource.end(result)
-                    metrics.END_TO_END_LATENCY.observe((utc_now() - draft.created_at).total_seconds())
                     log_end(draft.request_id, result.status, result.model_version, result.error, creation.traceparent)
             return _answer(resource, applied)
     # The key's earlier request stands for this one, in flight or done.

@@ -28,3 +28,8 @@ def new_request_id() -> uuid.UUID:
 def request_id_key(request_id: uuid.UUID) -> bytes:
     """Return the Kafka key of a request: its canonical text, so that a tail can match results without parsing."""
     return str(request_id).encode()
+
+
+def request_time_ms(request_id: uuid.UUID) -> int:
+    """Return when a request was accepted, in milliseconds since the epoch: the first 48 bits of its UUIDv7."""
+    return request_id.int >> 80

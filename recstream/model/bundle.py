@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from recstream.model.drift import DriftReference
 from recstream.model.manifest import (
+    DRIFT_REFERENCE,
     FOLDER_NAME,
     FORMAT,
     MANIFEST,
@@ -81,6 +83,17 @@ class Bundle:
         """Return the most popular items. Raises BundleRejected."""
         try:
             return Popularity.from_json(self.read(POPULARITY))
+        except BundleRejected:
+            raise
+        except ValueError as error:
+            raise BundleRejected(str(error)) from error
+
+    def drift_reference(self) -> DriftReference | None:
+        """Return what traffic is compared with, or None where the bundle has none. Raises BundleRejected."""
+        if DRIFT_REFERENCE not in self.manifest.files:
+            return None
+        try:
+            return DriftReference.from_json(self.read(DRIFT_REFERENCE))
         except BundleRejected:
             raise
         except ValueError as error:

@@ -14,6 +14,8 @@ WEIGHTS: Final = "weights.safetensors"
 CONFIG: Final = "config.json"
 VOCABULARY: Final = "vocabulary.json"
 POPULARITY: Final = "popularity.json"
+DRIFT_REFERENCE: Final = "drift_reference.json"
+"""Optional: bundles of earlier releases and those of popularity have none."""
 
 BundleKind = Literal["sasrec", "popularity"]
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from recstream.model import bundle as bundle_module
-from recstream.model.bundle import BundleReference, open_bundle, write_bundle
+from recstream.model.bundle import Bundle, BundleReference, open_bundle, write_bundle
+from recstream.model.drift import DriftReference, Histogram
 from recstream.model.manifest import FOLDER_NAME, BundleRejected, DataWindow
 from recstream.model.popularity import Popularity
 
@@ -41,6 +42,18 @@ def test_a_bundle_comes_back_as_written(tmp_path: Path) -> None:
     assert bundle.popularity().top(2) == [("b", 0.75), ("a", 0.25)]
     manifest = (tmp_path / reference.folder / "manifest.json").read_bytes()
     assert hashlib.sha256(manifest).hexdigest() == reference.manifest_sha256
+
+
+def test_a_drift_reference_is_optional_and_must_be_whole(tmp_path: Path) -> None:
+    def written(files: dict[str, bytes]) -> Bundle:
+        reference = write(tmp_path, files=FILES | files)
+        return open_bundle(tmp_path, reference.folder, reference.manifest_sha256)
+
+    assert written({}).drift_reference() is None
+    drift = DriftReference(history_length=Histogram([3.0], [1, 2]), score=Histogram([], [3]))
+    assert written({"drift_reference.json": drift.to_json()}).drift_reference() == drift
+    with pytest.raises(BundleRejected, match="drift reference is malformed"):
+        written({"drift_reference.json": b"{}"}).drift_reference()
 
 
 def test_other_users_may_read_a_bundle_whatever_the_umask(tmp_path: Path) -> None:

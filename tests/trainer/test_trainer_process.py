@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from recstream.messages.codec import decode
 from recstream.messages.control import AnnouncementReason, ModelAnnounced
 from recstream.messages.topics import SYSTEM_CONTROL
 from recstream.model.bundle import open_bundle
+from recstream.model.drift import population_stability_index
 from recstream.model.ranking import Query, SasrecRanker
 from trainer.lock import only_training
 
@@ -124,6 +126,15 @@ def test_from_interactions_to_an_announced_model(
     ranker = SasrecRanker.load(bundle)
     (ranking,) = ranker.rank([Query([f"item-{n}" for n in range(13)], [], exclude_seen=True, k=3)])
     assert ranking.items[0][0] == "item-13"
+    # What a worker will compare traffic with: 60 users with 15 items, the guest with one; scores as it will give them.
+    reference = bundle.drift_reference()
+    assert reference is not None
+    assert reference.history_length.counts == [0, 1, 60, 0]
+    histories = [[f"item-{(user + n) % 60}" for n in range(1, 16)] for user in range(1, 61)] + [["item-0"]]
+    rankings = ranker.rank([Query(history, [], exclude_seen=True, k=1) for history in histories])
+    served = Counter(reference.score.bin_of(ranking.items[0][1]) for ranking in rankings)
+    served_counts = [served[number] for number in range(len(reference.score.counts))]
+    assert population_stability_index(reference.score.counts, served_counts) < 0.05
 
     code, output, errors = finish(start(environ, "--first"))
     assert (code, output) == (0, f"{version} has been trained; nothing to do.\n"), errors

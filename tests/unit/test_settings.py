@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from api.settings import ApiSettings
 from db_writer.settings import DbWriterSettings
 from recstream.db.settings import AnalystSettings, PostgresSettings
+from recstream.kafka.queues import GroupSettings
 from recstream.kafka.redrive import RedriveSettings
 from recstream.kafka.settings import ConsumerSettings, KafkaSettings
 from recstream.model.settings import CheckpointSettings
@@ -26,6 +27,7 @@ ALL: list[type[ServiceSettings]] = [
     CheckpointSettings,
     ConsumerSettings,
     DbWriterSettings,
+    GroupSettings,
     KafkaSettings,
     LogSettings,
     PostgresSettings,
