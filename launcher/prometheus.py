@@ -18,7 +18,7 @@ from launcher.service import ServiceSpec
 VARIABLE = "RECSTREAM_PROMETHEUS"
 HOW_TO_GET = f"not installed (Debian: apt-get install prometheus; or {VARIABLE}=/path/to/prometheus)"
 RULES = CHECKOUT / "monitoring" / "rules"
-JOBS = ("api", "db_writer", "worker")
+JOBS = ("api", "db_writer", "worker", "marts")
 """What `monitoring/prometheus.yml` calls them too; rules and dashboards select by these names."""
 _NAME = "prometheus"
 _SCRAPE = "5s"
@@ -81,6 +81,7 @@ def prometheus_spec(program: Path, layout: Layout, ports: Ports) -> ServiceSpec:
     configuration = write_configuration(folder)
     add_target(folder, "api", "api", ports.api)
     add_target(folder, "db_writer", "db_writer", ports.db_writer)
+    add_target(folder, "marts", "marts", ports.marts)
     for number, port in enumerate(ports.workers, start=1):
         add_target(folder, "worker", f"worker-{number}", port)
     return ServiceSpec(
