@@ -26,7 +26,8 @@ from recstream.kafka.settings import KafkaSettings
 from recstream.messages.control import AnnouncementReason, ModelAnnounced
 from recstream.model.bundle import BundleReference, write_bundle
 from recstream.model.config import SasrecConfig
-from recstream.model.manifest import CONFIG, POPULARITY, VOCABULARY, WEIGHTS, DataWindow
+from recstream.model.drift import DriftReference
+from recstream.model.manifest import CONFIG, DRIFT_REFERENCE, POPULARITY, VOCABULARY, WEIGHTS, DataWindow
 from recstream.model.net import Sasrec
 from recstream.model.popularity import Popularity
 from recstream.model.vocabulary import Vocabulary
@@ -134,7 +135,7 @@ class Services:
                     process.kill()
 
 
-def make_sasrec(checkpoints: Path, seed: int) -> BundleReference:
+def make_sasrec(checkpoints: Path, seed: int, reference: DriftReference | None = None) -> BundleReference:
     """Write an untrained SASRec bundle: its scores are arbitrary but reproducible."""
     torch.manual_seed(seed)
     config = SasrecConfig(n_items=len(ITEMS), max_length=20, d_model=16, n_blocks=1, dropout=0.0)
@@ -150,6 +151,7 @@ def make_sasrec(checkpoints: Path, seed: int) -> BundleReference:
             WEIGHTS: save_weights(Sasrec(config)),
             VOCABULARY: Vocabulary(ITEMS).to_json(),
             POPULARITY: Popularity(ITEMS, counts.tolist()).to_json(),
+            **({DRIFT_REFERENCE: reference.to_json()} if reference else {}),
         },
     )
 

@@ -44,6 +44,7 @@ def test_every_process_is_scraped_under_its_own_name(tmp_path: Path) -> None:
     assert found == {
         "api": ("api", "127.0.0.1:8100"),
         "db_writer": ("db_writer", "127.0.0.1:9201"),
+        "marts": ("marts", "127.0.0.1:9171"),
         "worker-1": ("worker", "127.0.0.1:9211"),
         "worker-2": ("worker", "127.0.0.1:9212"),
     }
@@ -53,6 +54,7 @@ def test_every_process_is_scraped_under_its_own_name(tmp_path: Path) -> None:
     assert {file.name for file in (prometheus_folder(layout) / "targets").iterdir()} == {
         "api.api.json",
         "db_writer.db_writer.json",
+        "marts.marts.json",
         "worker.worker-1.json",
     }
 

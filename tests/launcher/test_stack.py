@@ -65,7 +65,7 @@ def running(commands: Commands) -> Commands:
 
 def test_up_ends_ready_and_a_second_one_says_so(running: Commands) -> None:
     assert running.state().phase is Phase.READY
-    assert list(running.pids())[-1] == "ui"
+    assert list(running.pids())[-2:] == ["ui", "marts"]
     again = running.up()
     assert again.returncode == 0
     assert "is running already" in again.stdout
@@ -80,7 +80,7 @@ def test_prometheus_scrapes_every_process(running: Commands) -> None:
     environment = {**os.environ, "RECSTREAM_HOME": str(running.layout.home)}
     with subprocess.Popen(python_module("launcher", "worker"), env=environment, stdout=subprocess.DEVNULL) as worker:
         try:
-            expected = {"api": "up", "db_writer": "up", "worker-1": "up", "worker-2": "up"}
+            expected = {"api": "up", "db_writer": "up", "marts": "up", "worker-1": "up", "worker-2": "up"}
             eventually(lambda: _targets(url) == expected, what=f"{expected}")
         finally:
             worker.terminate()
