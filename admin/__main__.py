@@ -104,7 +104,7 @@ def promote(version: Annotated[str, typer.Argument(help="A version of `models li
 
     from recstream.db.engine import connect
     from recstream.db.settings import PostgresSettings
-    from recstream.kafka.announcements import UnknownModel, announce_recorded
+    from recstream.kafka.announcements import ModelPruned, UnknownModel, announce_recorded
     from recstream.kafka.settings import KafkaSettings
     from recstream.messages.control import AnnouncementReason
 
@@ -115,6 +115,8 @@ def promote(version: Annotated[str, typer.Argument(help="A version of `models li
             announced = announce_recorded(
                 connection, kafka, version, reason=AnnouncementReason.PROMOTED, service="admin"
             )
+    except ModelPruned as error:
+        raise Failed(f"The files of {error} were removed to make room; train anew.") from error
     except UnknownModel as error:
         raise Failed(f"There is no model {error}. `python -m admin models list` shows those there are.") from error
     except psycopg.OperationalError as error:

@@ -241,9 +241,12 @@ class Model(BaseModel):
 
     version: str
     kind: str
-    status: str
+    status: str = Field(description="candidate, live, retired, refused, or pruned: its files were removed.")
     generation: int | None
     metrics: dict[str, float]
+    decision: dict[str, Any] | None = Field(
+        description="Why it went live or not: verdict, reason, what it was compared with and on whom, data windows."
+    )
     created_at: datetime
     promoted_at: datetime | None
 

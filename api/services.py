@@ -49,7 +49,7 @@ class ApiServices:
     queues: QueueWatch
 
     def promote(self, version: str) -> ModelAnnounced:
-        """Make a recorded model live. Blocks. Raises UnknownModel."""
+        """Make a recorded model live. Blocks. Raises UnknownModel and ModelPruned."""
         with connect(self.postgres, "api") as connection:
             connection.autocommit = True
             return announce_recorded(connection, self.kafka, version, reason=AnnouncementReason.PROMOTED, service="api")

@@ -13,6 +13,8 @@ ANALYST = "analyst"
 """The role that reads the marts."""
 # glibc returns freed memory to the system at once by default; keeping it makes inference 1.5-1.9 times as fast.
 _KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_MMAP_THRESHOLD_": "1073741824"}
+SCHEDULE = "TRAINER_SCHEDULE"
+"""The variable whose cron expression makes the trainer a service."""
 # Set by a user for other purposes, these would contradict what the launcher has set up.
 _NOT_INHERITED = ("POSTGRES_PASSWORD", "ANALYST_PASSWORD")
 
@@ -73,5 +75,10 @@ def ui_env(base: Mapping[str, str], layout: Layout) -> dict[str, str]:
 
 
 def trainer_env(base: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the trainer, which uses every core."""
-    return {**base, **_KEEP_MEMORY}
+    """Return the environment of one training, which uses every core. It does not wait for a scheduled time."""
+    return {name: value for name, value in {**base, **_KEEP_MEMORY}.items() if name != SCHEDULE}
+
+
+def scheduler_env(base: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the environment of trainings on a schedule; None where none is set."""
+    return {**base, **_KEEP_MEMORY} if base.get(SCHEDULE) else None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from launcher.layout import CHECKOUT, Layout
 from launcher.ports import LOOPBACK, Ports
 from launcher.service import ServiceSpec
-from launcher.service_env import ui_env, worker_env
+from launcher.service_env import scheduler_env, ui_env, worker_env
 
 
 def python_module(module: str, *arguments: str) -> tuple[str, ...]:
@@ -34,12 +34,27 @@ def own_services(layout: Layout, ports: Ports, env: Mapping[str, str]) -> list[S
         _spec(layout, f"worker-{number}", "worker", port, worker_env(env, f"worker-{number}", port))
         for number, port in enumerate(ports.workers, start=1)
     ]
+    scheduler = scheduler_env(env)
     return [
+        *([] if scheduler is None else [_scheduler(layout, scheduler)]),
         _spec(layout, "db_writer", "db_writer", ports.db_writer, env),
         *workers,
         _spec(layout, "api", "api", ports.api, env),
         _spec(layout, "ui", "ui", ports.ui, ui_env(env, layout)),
     ]
+
+
+def _scheduler(layout: Layout, env: Mapping[str, str]) -> ServiceSpec:
+    """Return the trainer that waits for its times. It has no port, and nothing waits for it."""
+    return ServiceSpec(
+        name="trainer",
+        command=python_module("trainer"),
+        env=env,
+        log=layout.log("trainer"),
+        cwd=CHECKOUT,
+        ready=lambda: True,
+        grace_s=60.0,
+    )
 
 
 def _spec(layout: Layout, name: str, module: str, port: int, env: Mapping[str, str]) -> ServiceSpec:

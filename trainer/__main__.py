@@ -1,4 +1,4 @@
-"""`python -m trainer`: train a model once. Options go before the environment's `TRAINER_*`."""
+"""`python -m trainer`: train a model, once or on a schedule. Options go before the environment's `TRAINER_*`."""
 
 import os
 import sys
@@ -14,10 +14,15 @@ from recstream.kafka.settings import KafkaSettings
 from recstream.model.settings import CheckpointSettings
 from recstream.ops.interruption import Interrupted, Interruption
 from recstream.ops.logs import LogSettings, configure_logging
+from recstream.ops.shutdown import stop_on_signal
 from trainer.refusal import TrainingRefused
 from trainer.reporting import Reporter, settings_sentence
-from trainer.run import train_and_announce, trained_version
+from trainer.run import Outcome, train_and_announce, trained_version
+from trainer.schedule import parse_schedule, train_on_schedule
 from trainer.settings import TrainerSettings
+
+REFUSED = 3
+"""The exit status of a training whose model did not go live."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -40,31 +45,72 @@ def main(
     batch_tokens: Annotated[int | None, typer.Option(help="Items in one batch, roughly.")] = None,
     min_item_count: Annotated[int | None, typer.Option(help="Leave out items with fewer interactions.")] = None,
     min_users: Annotated[int | None, typer.Option(help="Refuse to train on fewer users.")] = None,
+    negatives: Annotated[int | None, typer.Option(help="Items drawn to tell the next one from; 0: all.")] = None,
     validation_users: Annotated[int | None, typer.Option(help="Users followed during training.")] = None,
+    resume: Annotated[bool | None, typer.Option(help="Go on with a training that was interrupted.")] = None,
+    holdout_share: Annotated[float | None, typer.Option(help="Latest share, to decide about going live with.")] = None,
+    gate_min_users: Annotated[int | None, typer.Option(help="Fewer users to ask decide nothing.")] = None,
+    when_inconclusive: Annotated[str | None, typer.Option(help="promote or refuse.")] = None,
+    force: Annotated[bool | None, typer.Option("--force", help="Go live even if refused; it is recorded.")] = None,
+    keep_bundles: Annotated[int | None, typer.Option(help="Newest bundles that stay on disk.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="Train at a cron expression's times, until stopped.")] = None,
 ) -> None:
     """Train SASRec on the interactions in PostgreSQL, measure it, write its bundle and announce it."""
     given: dict[str, Any] = {name: value for name, value in locals().items() if name != "first" and value is not None}
     # Read when torch is imported. Threads that spin while they wait for one another took three times as long a step as
     # soon as another process wanted a core, and were hardly faster on a quiet machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    with Interruption("Interrupted: nothing was written, and the model that is live stays.").raised():
-        try:
-            configure_logging("trainer", LogSettings())
-            settings, postgres, reporter = TrainerSettings(**given), PostgresSettings(), Reporter(Console())
-            if first and (version := trained_version(postgres)):
-                reporter.say(f"{version} has been trained; nothing to do.")
-                return
-            train_and_announce(settings, postgres, KafkaSettings(), CheckpointSettings(), reporter)
-        except Interrupted as interruption:
-            _end(interruption.sentence, interruption.exit_code)
-        except ValidationError as error:
-            _end(settings_sentence(error), 1)
-        except psycopg.errors.UndefinedTable:
-            _end("The database has no tables yet; run `python -m admin migrate` first.", 1)
-        except psycopg.Error as error:
-            _end(f"PostgreSQL cannot be used: {' '.join(str(error).split())}", 1)
-        except TrainingRefused as error:
-            _end(str(error), 1)
+    outcome = None
+    try:
+        configure_logging("trainer", LogSettings())
+        settings = TrainerSettings(**given)
+        if settings.schedule is not None and not first:
+            trigger = parse_schedule(settings.schedule)
+            with stop_on_signal() as stop:
+                train_on_schedule(trigger, _without_schedule(sys.argv[1:]), stop)
+            return
+        with Interruption(
+            "Interrupted: the model that is live stays. The next training goes on after the last epoch of this one."
+        ).raised():
+            outcome = _train(settings, first)
+    except Interrupted as interruption:
+        _end(interruption.sentence, interruption.exit_code)
+    except ValidationError as error:
+        _end(settings_sentence(error), 1)
+    except psycopg.errors.UndefinedTable:
+        _end("The database has no tables yet; run `python -m admin migrate` first.", 1)
+    except psycopg.Error as error:
+        _end(f"PostgreSQL cannot be used: {' '.join(str(error).split())}", 1)
+    except TrainingRefused as error:
+        _end(str(error), 1)
+    if outcome is not None and not outcome.promoted:
+        raise typer.Exit(REFUSED)
+
+
+def _train(settings: TrainerSettings, first: bool) -> Outcome | None:
+    """Train once; None where there was nothing to do, or where this is a helping process."""
+    if int(os.environ.get("RANK", "0")) > 0:  # of several that `torchrun` started
+        from trainer.fit import help_to_fit  # Here, because importing torch takes seconds.
+
+        help_to_fit(settings)
+        return None
+    postgres, reporter = PostgresSettings(), Reporter(Console())
+    if first and (version := trained_version(postgres)):
+        reporter.say(f"{version} has been trained; nothing to do.")
+        return None
+    return train_and_announce(settings, postgres, KafkaSettings(), CheckpointSettings(), reporter)
+
+
+def _without_schedule(arguments: list[str]) -> list[str]:
+    """Return the options for each of the trainings."""
+    kept: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        if argument == "--schedule":
+            next(left, None)
+        elif not argument.startswith("--schedule="):
+            kept.append(argument)
+    return kept
 
 
 def _end(sentence: str, exit_code: int) -> None:

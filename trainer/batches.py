@@ -19,6 +19,8 @@ class Batch:
     codes_BL: Tensor  # noqa: N815  # shape suffixes, as in recstream/model/net.py
     lengths_B: Tensor  # noqa: N815
     targets_BL: Tensor  # noqa: N815
+    share: float = 1.0
+    """Of the batch's targets, those that are here; the rest is other processes'."""
 
 
 def length_buckets(sequences: Sequences, batch_tokens: int, generator: np.random.Generator) -> list[np.ndarray]:
@@ -33,14 +35,23 @@ def length_buckets(sequences: Sequences, batch_tokens: int, generator: np.random
     return [batches[index] for index in generator.permutation(len(batches))]
 
 
-def epoch_batches(sequences: Sequences, buckets: list[np.ndarray], device: torch.device) -> Iterator[Batch]:
-    """Yield each bucket as tensors on `device`: every item but the last predicts the next one."""
-    for rows in buckets:
-        chosen = sequences.select(rows)
+def epoch_batches(
+    sequences: Sequences, buckets: list[np.ndarray], device: torch.device, rank: int = 0, ranks: int = 1
+) -> Iterator[Batch]:
+    """Yield each bucket as tensors on `device`: every item but the last predicts the next one.
+
+    Of `ranks` processes each takes every `ranks`-th row; where a bucket has too few, a row whose share is nothing.
+    """
+    for bucket in buckets:
+        rows = bucket[rank::ranks]
+        targets = sequences.lengths[bucket].sum() - len(bucket)
+        share = float((sequences.lengths[rows].sum() - len(rows)) / targets)
+        chosen = sequences.select(rows if len(rows) else bucket[:1])
         inputs = Sequences(chosen.codes, chosen.starts, chosen.lengths - 1)
-        targets = Sequences(chosen.codes, chosen.starts + 1, chosen.lengths - 1)
+        following = Sequences(chosen.codes, chosen.starts + 1, chosen.lengths - 1)
         yield Batch(
             codes_BL=torch.from_numpy(inputs.padded()).to(device, non_blocking=True),
             lengths_B=torch.from_numpy(inputs.lengths).to(device, non_blocking=True),
-            targets_BL=torch.from_numpy(targets.padded()).to(device, non_blocking=True),
+            targets_BL=torch.from_numpy(following.padded()).to(device, non_blocking=True),
+            share=share,
         )

@@ -11,10 +11,11 @@ from trainer.baselines import NeighbourScorer, PopularityScorer, recent_counts
 from trainer.evaluation import Evaluation, SasrecScorer, evaluate
 from trainer.fit import fit_network, prepare
 from trainer.interactions import Interactions
+from trainer.progress import Training
+from trainer.ranks import Ranks
 from trainer.reporting import Reporter
 from trainer.settings import TrainerSettings
 from trainer.split import Split, counts_of, leave_one_out, temporal
-from trainer.training import Training
 
 SplitName = Literal["leave-one-out", "temporal"]
 
@@ -86,7 +87,7 @@ def compare(
         own = settings.model_copy(update={"seed": seed})
         prepare(own)
         started = time.monotonic()
-        network, training = fit_network(split, data.n_items, own, device, reporter)
+        network, training = fit_network(split, data.n_items, own, Ranks(device=device), reporter)
         seconds = time.monotonic() - started
         test = evaluate(SasrecScorer(network, device), split.test, counts, device)
         parameters = sum(parameter.numel() for parameter in network.parameters())

@@ -11,6 +11,8 @@ from trainer.settings import TrainerSettings
 from trainer.split import Sequences
 
 _FEW_ITEMS = 50_000
+_LARGE_CATALOGUE = 100_000
+_NEGATIVES = 4_096
 
 
 def model_config(settings: TrainerSettings, histories: Sequences, n_items: int) -> SasrecConfig:
@@ -31,15 +33,21 @@ def model_config(settings: TrainerSettings, histories: Sequences, n_items: int) 
         raise TrainingRefused(str(error)) from error
 
 
-def batch_tokens(settings: TrainerSettings, sequences: Sequences, max_length: int) -> int:
-    """Return how many items make a batch: about 32 batches an epoch, within what runs well."""
-    tokens = int(np.minimum(sequences.lengths, max_length).sum())
-    return settings.batch_tokens or min(max(tokens // 32, 512), 8192)
+def batch_tokens(settings: TrainerSettings, sequences: Sequences) -> int:
+    """Return how many items make a batch: about 128 batches an epoch, within what runs well."""
+    return settings.batch_tokens or min(max(int(sequences.lengths.sum()) // 128, 512), 8192)
 
 
 def learning_rate(settings: TrainerSettings, sequences: Sequences) -> float:
     """Return Adam's step size: the customary 0.001, or thrice that for data whose epochs have few steps."""
     return settings.learning_rate or (3e-3 if sequences.lengths.sum() < _FEW_ITEMS else 1e-3)
+
+
+def negatives(settings: TrainerSettings, n_items: int) -> int:
+    """Return how many negatives a batch draws; 0, the full softmax, where the catalogue can be scored as a whole."""
+    if settings.negatives is not None:
+        return settings.negatives
+    return 0 if n_items <= _LARGE_CATALOGUE else _NEGATIVES
 
 
 def choose_device(settings: TrainerSettings) -> torch.device:

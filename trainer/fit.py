@@ -2,27 +2,31 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from recstream.model.config import SasrecConfig
 from recstream.model.manifest import CONFIG, DRIFT_REFERENCE, POPULARITY, VOCABULARY, WEIGHTS
 from recstream.model.net import Sasrec
 from recstream.model.popularity import Popularity
 from recstream.model.vocabulary import Vocabulary
 from recstream.model.weights import save_weights
 from trainer.baselines import PopularityScorer
-from trainer.defaults import batch_tokens, choose_device, learning_rate, model_config
+from trainer.defaults import batch_tokens, choose_device, learning_rate, model_config, negatives
 from trainer.evaluation import Evaluation, SasrecScorer, evaluate, mean_ndcg
 from trainer.interactions import Interactions
+from trainer.progress import Epoch, Training
+from trainer.ranks import Ranks, join
 from trainer.reference import drift_reference
 from trainer.reporting import Reporter
 from trainer.settings import TrainerSettings
-from trainer.split import HeldOut, Split, counts_of, leave_one_out
-from trainer.training import Bounds, Epoch, Training, train
+from trainer.split import HeldOut, Sequences, Split, counts_of, leave_one_out
+from trainer.training import Bounds, Recipe, train
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +52,27 @@ class Fitted:
         }
 
 
-def fit(data: Interactions, settings: TrainerSettings, reporter: Reporter) -> Fitted:
+def fit(
+    data: Interactions,
+    settings: TrainerSettings,
+    reporter: Reporter,
+    saved: bytes | None = None,
+    save: Callable[[bytes], None] | None = None,
+) -> Fitted:
     """Train on everything but each user's last two items and measure on the last.
 
     The network that is measured is the one that is served: it is not trained again on the items held out, so that the
     figures printed are its own. What it has not been trained on it still reads, as part of the histories it is given.
+    `saved` and `save` are `fit_network`'s.
 
     Raises TrainingRefused where the settings do not fit, nobody can be measured with, or the training fails.
     """
-    device = prepare(settings)
+    ranks = join(prepare(settings))
+    device = ranks.device
     split = leave_one_out(data)
     train_counts = counts_of(data, split.in_training)
     popularity = evaluate(PopularityScorer(train_counts, device), split.test, train_counts, device)
-    network, training = fit_network(split, data.n_items, settings, device, reporter)
+    network, training = fit_network(split, data.n_items, settings, ranks, reporter, saved, save)
     scorer = SasrecScorer(network, device)
     model = evaluate(scorer, split.test, train_counts, device)
     files = {
@@ -82,16 +94,22 @@ def prepare(settings: TrainerSettings) -> torch.device:
 
 
 def fit_network(
-    split: Split, n_items: int, settings: TrainerSettings, device: torch.device, reporter: Reporter
+    split: Split,
+    n_items: int,
+    settings: TrainerSettings,
+    ranks: Ranks,
+    reporter: Reporter,
+    saved: bytes | None = None,
+    save: Callable[[bytes], None] | None = None,
 ) -> tuple[Sasrec, Training]:
     """Train a network on `split.train`, with the epoch that ranks the validation items best.
 
-    Raises TrainingRefused where the settings do not fit or the training fails.
+    `saved` is what `save` was given after an epoch of an earlier attempt. Called by the first process; the others call
+    `help_to_fit`. Raises TrainingRefused where the settings do not fit or the training fails.
     """
     config = model_config(settings, split.test.inputs, n_items)
-    network = Sasrec(config).to(device)
-    scorer = SasrecScorer(network, device)
     followed = _draw(split.validation, settings.validation_users, settings.seed)
+    task = _share(ranks, _Task(config, split.train, followed, saved))
     best: list[Epoch] = []
 
     def tell(epoch: Epoch) -> None:
@@ -100,27 +118,102 @@ def fit_network(
         reporter.epoch(epoch, best[-1])
 
     reporter.say(
-        f"Training SASRec on {device.type}: {config.n_blocks} blocks of width {config.d_model}, "
-        f"the last {config.max_length} items of a history."
+        f"Training SASRec on {ranks.device.type}{f' in {ranks.count} processes' if ranks.count > 1 else ''}: "
+        f"{config.n_blocks} blocks of width {config.d_model}, the last {config.max_length} items of a history."
     )
     started = time.monotonic()
     with reporter.bar("epoch 1"):
-        training = train(
-            network,
-            split.train,
-            lambda: mean_ndcg(scorer, followed, n_items, device)[0],
-            bounds=Bounds(settings.epochs, settings.max_seconds, settings.patience),
-            batch_tokens=batch_tokens(settings, split.train, config.max_length),
-            learning_rate=learning_rate(settings, split.train),
-            seed=settings.seed,
-            on_step=reporter.advance,
-            on_epoch=tell,
-        )
+        network, training = _carry_out(task, settings, ranks, reporter.advance, tell, save)
+    assert training.best is not None
     reporter.say(
         f"Trained {len(training.epochs)} epochs in {time.monotonic() - started:.1f} s, best in epoch "
-        f"{best[-1].number} (validation NDCG@10 {best[-1].ndcg:.4f}); ended by {training.ended_because}."
+        f"{training.best.number} (validation NDCG@10 {training.best.ndcg:.4f}); ended by {training.ended_because}."
     )
     return network, training
+
+
+def help_to_fit(settings: TrainerSettings) -> None:
+    """Take part in the first process's `fit_network` as another of its processes."""
+    ranks = join(prepare(settings))
+    _carry_out(_share(ranks, None), settings, ranks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """All that processes need to train together."""
+
+    config: SasrecConfig
+    train: Sequences
+    validation: HeldOut
+    saved: bytes | None
+
+
+def _carry_out(
+    task: _Task,
+    settings: TrainerSettings,
+    ranks: Ranks,
+    on_step: Callable[[int, int], None] = lambda _done, _total: None,
+    on_epoch: Callable[[Epoch], None] = lambda _epoch: None,
+    save: Callable[[bytes], None] | None = None,
+) -> tuple[Sasrec, Training]:
+    n_items = task.config.n_items
+    torch.manual_seed(settings.seed)
+    network = Sasrec(task.config).to(ranks.device)
+    scorer = SasrecScorer(network, ranks.device)
+    own = task.validation.select(np.arange(ranks.rank, len(task.validation), ranks.count))
+
+    def validate() -> float:
+        ndcg, users = mean_ndcg(scorer, own, n_items, ranks.device)
+        summed, everybody = ranks.sum([ndcg * users, float(users)])
+        return summed / everybody if everybody else 0.0
+
+    training = train(
+        network,
+        task.train,
+        validate,
+        bounds=Bounds(settings.epochs, settings.max_seconds, settings.patience),
+        recipe=Recipe(
+            batch_tokens=batch_tokens(settings, task.train),
+            learning_rate=learning_rate(settings, task.train),
+            negatives=negatives(settings, n_items),
+            seed=settings.seed,
+        ),
+        ranks=ranks,
+        saved=task.saved,
+        on_step=on_step,
+        on_epoch=on_epoch,
+        save=save,
+    )
+    return network, training
+
+
+def _share(ranks: Ranks, task: _Task | None) -> _Task:
+    """Return the first process's task, on all of them."""
+    if ranks.count == 1:
+        assert task is not None
+        return task
+    given: list[npt.NDArray[Any] | None] = [None] * 8
+    if task is not None:
+        train, validation = task.train, task.validation
+        given = [
+            np.frombuffer(task.config.to_json(), dtype=np.uint8),
+            np.frombuffer(task.saved or b"", dtype=np.uint8),
+            train.codes,
+            train.starts,
+            train.lengths,
+            validation.inputs.starts,
+            validation.inputs.lengths,
+            validation.targets,
+        ]
+    config, saved, codes, *numbers = [ranks.share(each) for each in given]
+    codes = codes.astype(np.int32, copy=False)
+    starts, lengths, inputs, input_lengths, targets = (each.astype(np.int64, copy=False) for each in numbers)
+    return _Task(
+        SasrecConfig.from_json(config.tobytes()),
+        Sequences(codes, starts, lengths),
+        HeldOut(Sequences(codes, inputs, input_lengths), targets),
+        saved.tobytes() or None,
+    )
 
 
 def _draw(held_out: HeldOut, most: int, seed: int) -> HeldOut:

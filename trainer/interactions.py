@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import compress
 from typing import Final
 
 import numpy as np
@@ -61,6 +62,23 @@ class Interactions:
             interactions=len(self.codes),
             users=self.n_users,
             items=self.n_items,
+        )
+
+    def until(self, moment: int) -> "Interactions":
+        """Return what is not later than `moment`, in microseconds, with the items and users that remain.
+
+        The data must have times.
+        """
+        assert self.times is not None
+        kept = self.times <= moment
+        counts = np.add.reduceat(kept, self.offsets[:-1], dtype=np.int64) if self.n_users else np.empty(0, np.int64)
+        present = np.bincount(self.codes[kept], minlength=self.n_items + 1)[1:] > 0
+        recoded = np.concatenate([[0], np.cumsum(present)]).astype(np.int32)
+        return Interactions(
+            item_ids=tuple(compress(self.item_ids, present.tolist())),
+            codes=recoded[self.codes[kept]],
+            offsets=np.concatenate([[0], np.cumsum(counts[counts > 0])]).astype(np.int64),
+            times=self.times[kept],
         )
 
 

@@ -13,7 +13,8 @@ from rich.table import Table
 if TYPE_CHECKING:  # these import torch, which takes seconds; a run that is refused must not
     from trainer.comparison import Comparison
     from trainer.evaluation import Evaluation
-    from trainer.training import Epoch
+    from trainer.gate import Decision
+    from trainer.progress import Epoch
 
 _SECONDS_BETWEEN_LINES = 5.0
 SHOWN_METRICS = ("ndcg@5", "ndcg@10", "ndcg@20", "recall@5", "recall@10", "recall@20", "mrr@10", "coverage@10")
@@ -97,6 +98,22 @@ class Reporter:
                 f"{model.repeats:,} users are left out: their last item is one they had seen before, "
                 "which recommendations leave out."
             )
+
+    def decision(self, decision: "Decision") -> None:
+        """Tell what the new model was compared with, on whom, and how it did."""
+        asked = decision.hold_out
+        if decision.against:
+            more = asked.unknown + asked.repeats
+            left_out = f", {more:,} more left out" if more else ""
+            self.say(f"Compared on {asked.users:,} users who did something after {asked.after}{left_out}:")
+        for each in decision.against:
+            self.say(
+                f"  with {each.opponent}: NDCG@10 {each.candidate_ndcg:.4f} against {each.opponent_ndcg:.4f}, "
+                f"difference {each.difference:+.4f} (95% interval {each.low:+.4f} to {each.high:+.4f}): "
+                f"{each.verdict.replace('_', ' ')}"
+            )
+        if decision.promoted:
+            self.say(f"Going live: {decision.reason}.")
 
     def comparison(self, comparison: "Comparison") -> None:
         """Print the network beside its baselines; over several seeds the mean and the standard deviation."""

@@ -34,6 +34,19 @@ class Sequences:
         lengths = np.minimum(self.lengths, length)
         return type(self)(self.codes, self.starts + self.lengths - lengths, lengths)
 
+    def windows(self, length: int) -> Self:
+        """Cut each row, from its end, into stretches of at most `length` items; neighbours share their border item.
+
+        So every item but a row's first follows another in exactly one stretch. Rows and stretches have two at least.
+        """
+        step = length - 1
+        counts = -(-(self.lengths - 1) // step)
+        row = np.repeat(np.arange(len(self)), counts)
+        nth = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        ends = self.lengths[row] - nth * step
+        lengths = np.minimum(ends, length)
+        return type(self)(self.codes, self.starts[row] + ends - lengths, lengths)
+
     def padded(self) -> npt.NDArray[np.int64]:
         """Return all rows, padded on the right, shape (B, L)."""
         return pad_right(self.codes, self.starts, self.lengths)

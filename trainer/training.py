@@ -1,24 +1,21 @@
-"""The training loop: full softmax over the catalogue, the best epoch by validation."""
-
-# ruff: noqa: N806  # shape suffixes, as in recstream/model/net.py, are capital letters
+"""The training loop: Adam on the next item's cross-entropy, the best epoch by validation."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812  # its customary name
-from torch import Tensor
-from torch.nn import LinearCrossEntropyOptions
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from recstream.model.net import Sasrec
-from trainer.batches import Batch, epoch_batches, length_buckets
+from trainer.batches import epoch_batches, length_buckets
+from trainer.loss import NextItemLoss
+from trainer.progress import Epoch, Training, encode_progress, restore_progress
+from trainer.ranks import Ranks
 from trainer.refusal import TrainingRefused
 from trainer.split import Sequences
-
-_LARGEST_LOGITS = {"cpu": 1 << 25, "cuda": 1 << 28}
-"""Elements of positions x items held at once, in float32: 128 MiB and 1 GiB."""
 
 
 class TrainingFailed(TrainingRefused):
@@ -35,24 +32,15 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Epoch:
-    """One pass over the data, and what validation said of the model after it."""
+class Recipe:
+    """How to train."""
 
-    number: int
-    loss: float
-    """Mean cross-entropy a position, in nats."""
-    ndcg: float
-    seconds: float
-    """Since the training's start."""
-
-
-@dataclass(slots=True)
-class Training:
-    """What became of a training; the network itself holds the best epoch's weights."""
-
-    epochs: list[Epoch] = field(default_factory=list)
-    best: Epoch | None = None
-    ended_because: str = ""
+    batch_tokens: int
+    """Items in one batch, roughly; over several processes, in all their parts of it."""
+    learning_rate: float
+    negatives: int
+    """0 for the full softmax; see NextItemLoss."""
+    seed: int
 
 
 def train(
@@ -61,72 +49,102 @@ def train(
     validate: Callable[[], float],
     *,
     bounds: Bounds,
-    batch_tokens: int,
-    learning_rate: float,
-    seed: int,
-    on_step: Callable[[int, int], None],
-    on_epoch: Callable[[Epoch], None],
+    recipe: Recipe,
+    ranks: Ranks = Ranks(),  # noqa: B008  # immutable
+    saved: bytes | None = None,
+    on_step: Callable[[int, int], None] = lambda _done, _total: None,
+    on_epoch: Callable[[Epoch], None] = lambda _epoch: None,
+    save: Callable[[bytes], None] | None = None,
 ) -> Training:
     """Train `network` in place and leave it with the weights of the epoch that `validate` (NDCG@10) liked best.
 
-    Runs on the device the network is on; on CUDA in bfloat16 where that is safe. `on_step` is told steps done and steps
-    of the epoch, `on_epoch` each epoch. Raises TrainingFailed.
+    Runs on the device the network is on. Each item but a history's first is predicted once an epoch, from at most
+    `max_length` items before it.
+
+    Args:
+        network: one that `recipe.seed` has initialised, on every process the same.
+        sequences: rows of two items at least.
+        validate: gives the same on every process.
+        bounds: when to stop.
+        recipe: how to train.
+        ranks: the processes that share the work; each takes a part of every batch.
+        saved: what `save` was given after an epoch: training goes on from there, as if it had never stopped.
+        on_step: told steps done and steps of the epoch.
+        on_epoch: told each epoch.
+        save: given the state after each epoch.
+
+    Raises:
+        TrainingFailed: the loss left the finite numbers.
+        ProgressUnusable: `saved` is damaged, or of another network.
     """
     device = network.item_embedding.weight.device
-    generator = np.random.default_rng(seed)
-    rows = sequences.latest(network.config.max_length + 1)
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(0.9, 0.98), fused=True)
+    rows = sequences.windows(network.config.max_length + 1)
+    optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
+    training, best_weights = Training(), dict[str, Tensor]()
+    if saved is not None:
+        training, best_weights = restore_progress(saved, network, optimizer)
+        training.ended_because = ""  # the bounds may have moved since
+    step = _shared_step(NextItemLoss(network, recipe.negatives), ranks)
+    before = training.epochs[-1].seconds if training.epochs else 0.0
     started = time.monotonic()
-    training = Training()
-    best_weights: dict[str, Tensor] = {}
+
+    def elapsed() -> float:
+        return before + time.monotonic() - started
+
+    training.ended_because = _reached(bounds, training, elapsed(), ranks)
     while not training.ended_because:
         number = len(training.epochs) + 1
+        generator = np.random.default_rng([recipe.seed, number])
+        torch.manual_seed(int(np.random.SeedSequence([recipe.seed, number, ranks.rank]).generate_state(1)[0]))
         network.train()
-        buckets = length_buckets(rows, batch_tokens, generator)
-        total_loss, positions = torch.zeros((), device=device), 0
-        for done, batch in enumerate(epoch_batches(rows, buckets, device), start=1):
-            loss = _next_item_loss(network, batch)
+        buckets = length_buckets(rows, recipe.batch_tokens, generator)
+        total_loss, positions = torch.zeros((), device=device, dtype=torch.float64), 0
+        for done, batch in enumerate(epoch_batches(rows, buckets, device, ranks.rank, ranks.count), start=1):
+            # The mean over all processes' positions: each one's mean, weighted by its share, on average over them.
+            loss = step(batch) * (batch.share * ranks.count)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             count = int(rows.lengths[buckets[done - 1]].sum()) - len(buckets[done - 1])
-            total_loss += loss.detach() * count
+            total_loss += loss.detach() * (count / ranks.count)
             positions += count
             on_step(done, len(buckets))
-            if time.monotonic() - started >= bounds.max_seconds:
-                training.ended_because = f"the time limit of {bounds.max_seconds:g} s"
+            if ranks.any(elapsed() >= bounds.max_seconds):
                 break
-        mean_loss = float(total_loss) / positions
+        (summed,) = ranks.sum([float(total_loss)])
+        mean_loss = summed / positions
         if not np.isfinite(mean_loss):
             raise TrainingFailed(
                 f"The loss is no longer finite after epoch {number}; "
-                f"a lower learning rate than {learning_rate:g} may help."
+                f"a lower learning rate than {recipe.learning_rate:g} may help."
             )
         network.eval()
-        epoch = Epoch(number, mean_loss, validate(), time.monotonic() - started)
+        epoch = Epoch(number, mean_loss, validate(), elapsed())
         training.epochs.append(epoch)
-        on_epoch(epoch)
         if training.best is None or epoch.ndcg > training.best.ndcg:
             training.best = epoch
             best_weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-        elif number - training.best.number >= bounds.patience:
-            training.ended_because = f"{bounds.patience} epochs without a better validation"
-        if number >= bounds.epochs and not training.ended_because:
-            training.ended_because = f"the limit of {bounds.epochs} epochs"
+        if save is not None:
+            save(encode_progress(network, optimizer, best_weights, training))
+        on_epoch(epoch)
+        training.ended_because = _reached(bounds, training, elapsed(), ranks)
     network.load_state_dict(best_weights)
     network.eval()
     return training
 
 
-def _next_item_loss(network: Sasrec, batch: Batch) -> Tensor:
-    """Return the mean cross-entropy of each position's next item among all items; positions of padding do not count."""
-    device = batch.codes_BL.device.type
-    with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
-        hidden_BLD = network(batch.codes_BL, batch.lengths_B)
-        real_BL = batch.targets_BL > 0
-        hidden_PD, targets_P = hidden_BLD[real_BL], batch.targets_BL[real_BL] - 1
-        items_ND = network.item_vectors()
-        chunk = max(1, _LARGEST_LOGITS[device] // len(items_ND))
-        # Chunked, the logits of all positions never exist at once; where they would be few, one piece is quicker.
-        options = LinearCrossEntropyOptions(batch_chunk_size=chunk) if len(hidden_PD) > chunk else None
-        return F.linear_cross_entropy(hidden_PD, items_ND, targets_P, options=options)
+def _shared_step(loss: NextItemLoss, ranks: Ranks) -> nn.Module:
+    """Return the loss, or one whose gradients are averaged over the processes as they come about."""
+    if ranks.count == 1:
+        return loss
+    return DistributedDataParallel(loss, device_ids=[ranks.device] if ranks.device.type == "cuda" else None)
+
+
+def _reached(bounds: Bounds, training: Training, seconds: float, ranks: Ranks) -> str:
+    """Return which bound was reached, in words; "" for none."""
+    number = len(training.epochs)
+    if number and ranks.any(seconds >= bounds.max_seconds):
+        return f"the time limit of {bounds.max_seconds:g} s"
+    if training.best is not None and number - training.best.number >= bounds.patience:
+        return f"{bounds.patience} epochs without a better validation"
+    return f"the limit of {bounds.epochs} epochs" if number >= bounds.epochs else ""

@@ -7,11 +7,11 @@ import msgspec
 from fastapi import APIRouter, Path
 from sqlalchemy import select
 
-from api.problems import not_found
+from api.problems import Problem, not_found
 from api.schemas import Model, ModelList, Promotion, UserId, Worker, WorkerList
 from api.services import Services
 from recstream.db.tables import ml_models
-from recstream.kafka.announcements import UnknownModel
+from recstream.kafka.announcements import ModelPruned, UnknownModel
 
 router = APIRouter(prefix="/v1", tags=["models"])
 
@@ -32,6 +32,8 @@ async def promote(services: Services, version: Annotated[UserId, Path()]) -> Pro
         announced = await asyncio.to_thread(services.promote, version)
     except UnknownModel:
         raise not_found("model") from None
+    except ModelPruned:
+        raise Problem(409, "model-pruned", "The model's files were removed to make room; train anew.") from None
     return Promotion(version=announced.model_version, generation=announced.generation)
 
 

@@ -156,7 +156,7 @@ ml_models = Table(
     Column("decision", JSONB),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("promoted_at", DateTime(timezone=True)),
-    CheckConstraint("status IN ('candidate', 'live', 'retired', 'refused')", name="status"),
+    CheckConstraint("status IN ('candidate', 'live', 'retired', 'refused', 'pruned')", name="status"),
     # At most one live model, whoever writes.
     Index("uq_ml_models_live", "status", unique=True, postgresql_where=text("status = 'live'")),
     comment="Every bundle made, and which one is live. generation is that of its latest announcement.",

@@ -45,6 +45,10 @@ class UnknownModel(LookupError):
     """No model of that version is recorded."""
 
 
+class ModelPruned(RuntimeError):
+    """The model's files were removed to make room; the text is its version."""
+
+
 def announce_model(
     connection: psycopg.Connection,
     kafka: KafkaSettings,
@@ -61,25 +65,16 @@ def announce_model(
     """
     with _announcing(connection):
         with connection.transaction():
-            connection.execute(
-                """
-                INSERT INTO ml_models (version, kind, folder, manifest_sha256, metrics, status, decision, created_at)
-                VALUES (%s, %s, %s, %s, %s, 'candidate', %s, %s)
-                ON CONFLICT (version) DO NOTHING
-                """,
-                (
-                    model.version,
-                    model.kind,
-                    model.folder,
-                    model.manifest_sha256,
-                    Jsonb(dict(model.metrics)),
-                    Jsonb(dict(decision)) if decision is not None else None,
-                    model.created_at,
-                ),
-            )
+            _record(connection, model, "candidate", decision)
             announced = _make_live(connection, model.version, reason, service)
         _publish_newest(connection, kafka)
     return announced
+
+
+def record_refused(connection: psycopg.Connection, model: ModelRecord, decision: Mapping[str, Any]) -> None:
+    """Record `model` as refused: it stays on disk, and may be promoted by hand, but nobody is told of it."""
+    with connection.transaction():
+        _record(connection, model, "refused", decision)
 
 
 def announce_recorded(
@@ -91,6 +86,7 @@ def announce_recorded(
 
     Raises:
         UnknownModel: no such version.
+        ModelPruned: its files were removed.
     """
     with _announcing(connection):
         with connection.transaction():
@@ -106,6 +102,28 @@ def publish_pending(connection: psycopg.Connection, kafka: KafkaSettings) -> Non
     """
     with _announcing(connection):
         _publish_newest(connection, kafka)
+
+
+def _record(
+    connection: psycopg.Connection, model: ModelRecord, status: str, decision: Mapping[str, Any] | None
+) -> None:
+    connection.execute(
+        """
+        INSERT INTO ml_models (version, kind, folder, manifest_sha256, metrics, status, decision, created_at)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+        ON CONFLICT (version) DO NOTHING
+        """,
+        (
+            model.version,
+            model.kind,
+            model.folder,
+            model.manifest_sha256,
+            Jsonb(dict(model.metrics)),
+            status,
+            Jsonb(dict(decision)) if decision is not None else None,
+            model.created_at,
+        ),
+    )
 
 
 @contextmanager
@@ -125,11 +143,15 @@ def _make_live(
     connection: psycopg.Connection, version: str, reason: AnnouncementReason, service: str
 ) -> ModelAnnounced:
     row = connection.execute(
-        "SELECT folder, manifest_sha256, metrics FROM ml_models WHERE version = %s", (version,)
+        # Locked, so that its files are not removed in between.
+        "SELECT folder, manifest_sha256, metrics, status FROM ml_models WHERE version = %s FOR UPDATE",
+        (version,),
     ).fetchone()
     if row is None:
         raise UnknownModel(version)
-    folder, manifest_sha256, metrics = row
+    folder, manifest_sha256, metrics, status = row
+    if status == "pruned":
+        raise ModelPruned(version)
     retired = connection.execute(
         "UPDATE ml_models SET status = 'retired' WHERE status = 'live' RETURNING version, manifest_sha256"
     ).fetchone()

@@ -9,10 +9,12 @@ class SasrecConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Everything that decides the weights' names and shapes, and how the network reads them.
 
     `architecture` names the code in `net.py` that the weights belong to: a changed network takes a new name, so that
-    no release reads another's weights. Raises ValueError where a value is out of its range.
+    no release reads another's weights. `sasrec-1` has plain blocks and is read only; `sasrec-2` has gated ones.
+
+    Raises ValueError where a value is out of its range.
     """
 
-    architecture: Literal["sasrec-1"] = "sasrec-1"
+    architecture: Literal["sasrec-1", "sasrec-2"] = "sasrec-2"
     n_items: int
     max_length: int
     d_model: int = 64

@@ -63,6 +63,22 @@ class FeedForward(nn.Module):
         return out
 
 
+class SwiGlu(nn.Module):
+    """A feed-forward four times as wide, one half of which lets the other through (Shazeer 2020, arXiv:2002.05202)."""
+
+    def __init__(self, config: SasrecConfig) -> None:
+        super().__init__()
+        self.inner = nn.Linear(config.d_model, 8 * config.d_model)
+        self.outer = nn.Linear(4 * config.d_model, config.d_model)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_BQD: Tensor) -> Tensor:
+        """Return the same shape."""
+        inner, gate = self.inner(x_BQD).chunk(2, dim=-1)
+        out: Tensor = self.outer(self.dropout(F.silu(gate) * inner))
+        return out
+
+
 class Block(nn.Module):
     """Attention and feed-forward, each normalised before and added to what went in (pre-norm)."""
 
@@ -71,7 +87,7 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(config.d_model)
         self.attention = SelfAttention(config)
         self.feed_forward_norm = nn.LayerNorm(config.d_model)
-        self.feed_forward = FeedForward(config)
+        self.feed_forward = self._make_feed_forward(config)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
@@ -86,9 +102,33 @@ class Block(nn.Module):
         attended_B1D = self.attention(_last(normed_BLD, lengths_B), normed_BLD, real_B11L)
         return self._add(_last(x_BLD, lengths_B), attended_B1D)
 
+    def _make_feed_forward(self, config: SasrecConfig) -> nn.Module:
+        return FeedForward(config)
+
     def _add(self, x_BQD: Tensor, attended_BQD: Tensor) -> Tensor:
         x_BQD = x_BQD + self.dropout(attended_BQD)
         out: Tensor = x_BQD + self.dropout(self.feed_forward(self.feed_forward_norm(x_BQD)))
+        return out
+
+
+class GatedBlock(Block):
+    """The same with a SwiGLU, and a gate on what each part adds.
+
+    LiGR (Borisyuk et al. 2025, arXiv:2502.03417), as eSASRec uses it (arXiv:2508.06450).
+    """
+
+    def __init__(self, config: SasrecConfig) -> None:
+        super().__init__(config)
+        self.attention_gate = nn.Linear(config.d_model, config.d_model)
+        self.feed_forward_gate = nn.Linear(config.d_model, config.d_model)
+
+    def _make_feed_forward(self, config: SasrecConfig) -> nn.Module:
+        return SwiGlu(config)
+
+    def _add(self, x_BQD: Tensor, attended_BQD: Tensor) -> Tensor:
+        x_BQD = x_BQD + self.dropout(torch.sigmoid(self.attention_gate(x_BQD)) * attended_BQD)
+        fed_BQD = self.feed_forward(self.feed_forward_norm(x_BQD))
+        out: Tensor = x_BQD + self.dropout(torch.sigmoid(self.feed_forward_gate(x_BQD)) * fed_BQD)
         return out
 
 
@@ -109,7 +149,8 @@ class Sasrec(nn.Module):
         self.item_embedding = nn.Embedding(config.n_items + 1, config.d_model, padding_idx=0)
         self.position_embedding = nn.Embedding(config.max_length, config.d_model)
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
+        block = GatedBlock if config.architecture == "sasrec-2" else Block
+        self.blocks = nn.ModuleList(block(config) for _ in range(config.n_blocks))
         self.final_norm = nn.LayerNorm(config.d_model)
         self.apply(_initialise)
 

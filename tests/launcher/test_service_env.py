@@ -4,7 +4,8 @@ from pathlib import Path
 
 from launcher.layout import CHECKOUT, Layout
 from launcher.ports import Ports
-from launcher.service_env import service_env, trainer_env, worker_env
+from launcher.service_env import scheduler_env, service_env, trainer_env, worker_env
+from launcher.services import own_services
 
 LAYOUT = Layout(home=Path("/state"), checkpoints=Path("/bundles"))
 PORTS = Ports.with_offset(100, workers=1)
@@ -36,6 +37,16 @@ def test_only_workers_are_held_to_one_thread() -> None:
     assert worker["OMP_NUM_THREADS"] == "1"
     assert "OMP_NUM_THREADS" not in trainer_env(base)
     assert worker["MALLOC_TRIM_THRESHOLD_"] == trainer_env(base)["MALLOC_TRIM_THRESHOLD_"] == "4294967296"
+
+
+def test_only_the_service_waits_for_a_schedule() -> None:
+    base = service_env({"TRAINER_SCHEDULE": "0 3 * * *"}, LAYOUT, PORTS)
+    assert "TRAINER_SCHEDULE" not in trainer_env(base)
+    assert (scheduler_env(base) or {})["TRAINER_SCHEDULE"] == "0 3 * * *"
+    assert scheduler_env(service_env({}, LAYOUT, PORTS)) is None
+    names = [spec.name for spec in own_services(LAYOUT, PORTS, base)]
+    assert names.count("trainer") == 1
+    assert "trainer" not in [spec.name for spec in own_services(LAYOUT, PORTS, service_env({}, LAYOUT, PORTS))]
 
 
 def test_a_state_folder_of_ones_own_brings_its_own_checkpoints() -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +27,15 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def make_network(*, n_heads: int = 2, max_length: int = 12) -> Sasrec:
+Architecture = Literal["sasrec-1", "sasrec-2"]
+
+
+def make_network(*, n_heads: int = 2, architecture: Architecture = "sasrec-2") -> Sasrec:
     torch.manual_seed(7)
     network = Sasrec(
-        SasrecConfig(n_items=30, max_length=max_length, d_model=8, n_blocks=3, n_heads=n_heads, dropout=0.5)
+        SasrecConfig(
+            architecture=architecture, n_items=30, max_length=12, d_model=8, n_blocks=3, n_heads=n_heads, dropout=0.5
+        )
     )
     with torch.no_grad():  # large enough for attention, biases and norms to matter
         for parameter in network.parameters():
@@ -56,6 +62,10 @@ def slow_hidden(network: Sasrec, history: list[int]) -> Vector:
     def gelu(x: Vector) -> Vector:
         return np.array([0.5 * value * (1 + math.erf(value / math.sqrt(2))) for value in x])
 
+    def sigmoid(x: Vector) -> Vector:
+        return np.array([1 / (1 + math.exp(-value)) for value in x])
+
+    gated = network.config.architecture == "sasrec-2"
     n_heads = network.config.n_heads
     width = network.config.d_model // n_heads
     length = len(history)
@@ -78,9 +88,17 @@ def slow_hidden(network: Sasrec, history: list[int]) -> Vector:
                 exponentials = [math.exp(sum(queries[t][part] * keys[s]) / math.sqrt(width)) for s in range(t + 1)]
                 shares = [value / sum(exponentials) for value in exponentials]
                 attended.append(sum(share * values[s] for s, share in enumerate(shares)))
-            mixed = x[t] + linear(f"{name}.attention.out", np.concatenate(attended))
-            inner = gelu(linear(f"{name}.feed_forward.inner", norm(f"{name}.feed_forward_norm", mixed)))
-            after.append(mixed + linear(f"{name}.feed_forward.outer", inner))
+            added = linear(f"{name}.attention.out", np.concatenate(attended))
+            if gated:
+                added = added * sigmoid(linear(f"{name}.attention_gate", x[t]))
+            mixed = x[t] + added
+            inner = linear(f"{name}.feed_forward.inner", norm(f"{name}.feed_forward_norm", mixed))
+            if gated:
+                through, gate = inner[: len(inner) // 2], inner[len(inner) // 2 :]
+                added = linear(f"{name}.feed_forward.outer", through * gate * sigmoid(gate))
+                after.append(mixed + added * sigmoid(linear(f"{name}.feed_forward_gate", mixed)))
+            else:
+                after.append(mixed + linear(f"{name}.feed_forward.outer", gelu(inner)))
         x = after
     return norm("final_norm", x[-1])
 
@@ -95,9 +113,15 @@ histories_strategy = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=
 
 
 @settings(max_examples=25, deadline=None)
-@given(histories=histories_strategy, n_heads=st.sampled_from([1, 2]))
-def test_any_batch_scores_as_each_history_alone(histories: list[list[int]], n_heads: int) -> None:
-    network = make_network(n_heads=n_heads)
+@given(
+    histories=histories_strategy,
+    n_heads=st.sampled_from([1, 2]),
+    architecture=st.sampled_from(["sasrec-1", "sasrec-2"]),
+)
+def test_any_batch_scores_as_each_history_alone(
+    histories: list[list[int]], n_heads: int, architecture: Architecture
+) -> None:
+    network = make_network(n_heads=n_heads, architecture=architecture)
     codes, lengths = batch(histories)
     with torch.inference_mode():
         last = network.encode_last(codes, lengths)

@@ -73,6 +73,36 @@ def test_a_temporal_split_needs_times() -> None:
         temporal(interactions([1, 2, 3]))
 
 
+def test_windows_hold_every_step_once_and_end_where_the_history_ends() -> None:
+    data = interactions([1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3], [4, 5])
+    windows = leave_one_out(data).test.inputs.windows(4)  # of 7 items, and of 2; the third user is not measured with
+    assert rows(windows) == [[4, 5, 6, 7], [1, 2, 3, 4], [1, 2]]
+    ragged = sequences_of([2, 3, 4, 5, 6, 7, 29])
+    for length in (2, 3, 5, 40):
+        cut = ragged.windows(length)
+        assert cut.lengths.min() >= 2
+        assert cut.lengths.max() <= length
+        assert sorted(steps_of(cut)) == sorted(steps_of(ragged))
+
+
+def steps_of(sequences: Sequences) -> list[tuple[int, int]]:
+    """Return (place, next place) of every step that is learnt."""
+    ranges = zip(sequences.starts.tolist(), sequences.lengths.tolist(), strict=True)
+    return [(place, place + 1) for start, size in ranges for place in range(start, start + size - 1)]
+
+
+def test_processes_share_every_batch(ragged: Sequences) -> None:
+    buckets = length_buckets(ragged, 60, np.random.default_rng(1))
+    alone = list(epoch_batches(ragged, buckets, torch.device("cpu")))
+    parts = [list(epoch_batches(ragged, buckets, torch.device("cpu"), rank, 3)) for rank in range(3)]
+    for whole, *shares in zip(alone, *parts, strict=True):
+        assert sum(each.share for each in shares) == pytest.approx(1)
+        theirs = [each.targets_BL[each.targets_BL > 0] for each in shares if each.share > 0]
+        assert sorted(torch.cat(theirs).tolist()) == sorted(whole.targets_BL[whole.targets_BL > 0].tolist())
+        assert all(len(each.lengths_B) for each in shares)  # one with nothing to do takes part all the same
+    assert any(len(bucket) < 3 for bucket in buckets)
+
+
 def test_latest_and_pairs() -> None:
     split = leave_one_out(interactions([5, 3, 8, 1, 2], [7, 6, 4]))
     assert rows(split.test.inputs.latest(2)) == [[8, 1], [7, 6]]
@@ -128,10 +158,10 @@ def test_the_models_reach_follows_from_the_data(lengths: list[int], expected: in
 
 
 def test_batches_follow_from_the_data() -> None:
-    assert batch_tokens(TrainerSettings(), sequences_of([10] * 10), 200) == 512
-    assert batch_tokens(TrainerSettings(), sequences_of([100] * 1000), 200) == 3125
-    assert batch_tokens(TrainerSettings(), sequences_of([100] * 100_000), 200) == 8192
-    assert batch_tokens(TrainerSettings(batch_tokens=7), sequences_of([10]), 200) == 7
+    assert batch_tokens(TrainerSettings(), sequences_of([10] * 10)) == 512
+    assert batch_tokens(TrainerSettings(), sequences_of([100] * 1000)) == 781
+    assert batch_tokens(TrainerSettings(), sequences_of([100] * 100_000)) == 8192
+    assert batch_tokens(TrainerSettings(batch_tokens=7), sequences_of([10])) == 7
     assert learning_rate(TrainerSettings(), sequences_of([10] * 100)) == 3e-3
     assert learning_rate(TrainerSettings(), sequences_of([100] * 1000)) == 1e-3
     assert learning_rate(TrainerSettings(learning_rate=0.5), sequences_of([10])) == 0.5

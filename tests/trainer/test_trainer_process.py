@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import psycopg
 import pytest
+import safetensors
 from confluent_kafka import Consumer, TopicPartition
 
 from recstream.db.engine import connect
@@ -23,7 +25,11 @@ from recstream.messages.topics import SYSTEM_CONTROL
 from recstream.model.bundle import open_bundle
 from recstream.model.drift import population_stability_index
 from recstream.model.ranking import Query, SasrecRanker
+from trainer.__main__ import REFUSED
 from trainer.lock import only_training
+from trainer.progress import Training
+from trainer.report import REPORT
+from trainer.unfinished import FOLDER
 
 pytestmark = pytest.mark.integration
 
@@ -247,11 +253,14 @@ def test_a_signal_in_the_middle_of_training_leaves_nothing(
     process.send_signal(number)
     returned, _, errors = finish(process)
     assert returned == code
-    assert errors == "Interrupted: nothing was written, and the model that is live stays.\n"
-    assert list(tmp_path.iterdir()) == []
+    assert errors.startswith("Interrupted: the model that is live stays. The next training goes on")
+    assert [path.name for path in tmp_path.iterdir()] == [FOLDER]
     assert models(database) == []
-    with connect(database, "tests") as connection, only_training(connection):
-        pass  # the lock is free again
+    # The lock is free again, and the next training goes on where this one was.
+    code, output, errors = finish(start(environment(database, kafka, tmp_path), "--epochs", "1"))
+    assert code == 0, errors
+    assert "A training was interrupted; going on with it." in output
+    assert FOLDER not in [path.name for path in tmp_path.iterdir()]
 
 
 def test_without_kafka_the_announcement_waits_in_the_outbox(database: PostgresSettings, tmp_path: Path) -> None:
@@ -264,6 +273,131 @@ def test_without_kafka_the_announcement_waits_in_the_outbox(database: PostgresSe
     assert f"Announced {version}" in output
     with connect(database, "tests") as connection:
         assert waiting_announcements(connection) == 1
+
+
+def epochs_done(checkpoints: Path) -> int:
+    """Return how many epochs of an unfinished training are kept."""
+    try:
+        with safetensors.safe_open(checkpoints / FOLDER / "progress.safetensors", "np") as progress:
+            return len(msgspec.json.decode(progress.metadata()["training"], type=Training).epochs)
+    except OSError:
+        return 0
+
+
+def weights(checkpoints: Path) -> bytes:
+    (path,) = checkpoints.glob("sasrec-*/weights.safetensors")
+    return path.read_bytes()
+
+
+def test_a_killed_training_ends_like_an_unbroken_one(
+    database: PostgresSettings, kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    insert_circles(database, users=60, length=15)
+    options = ["--epochs", "80", "--patience", "80", "--dropout", "0.3", "--holdout-share", "0.1"]
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    code, _, errors = finish(start(environment(database, kafka, unbroken), *options))
+    assert code == 0, errors
+    assert not (unbroken / FOLDER).exists()
+
+    process = start(environment(database, kafka, killed), *options)
+    wait_for(lambda: epochs_done(killed) >= 3, "the third epoch")
+    process.kill()
+    finish(process)
+    done = epochs_done(killed)
+    assert 3 <= done < 80
+    assert not list(killed.glob("sasrec-*"))
+    # What arrives meanwhile belongs to the next training, not to this one.
+    insert_circles(database, users=5, length=3)
+    code, output, errors = finish(start(environment(database, kafka, killed), *options))
+    assert code == 0, errors
+    assert "A training was interrupted; going on with it." in output
+    assert "Trained 80 epochs" in output
+    assert weights(killed) == weights(unbroken)
+    assert not (killed / FOLDER).exists()
+
+
+def test_an_interrupted_training_with_other_settings_is_dropped(
+    database: PostgresSettings, kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    insert_circles(database, users=60, length=15)
+    environ = environment(database, kafka, tmp_path)
+    for options in (["--seed", "2"], ["--no-resume"]):
+        process = start(environ, "--epochs", "100000", "--patience", "100000")
+        wait_for(lambda: epochs_done(tmp_path) >= 1, "the first epoch")
+        process.kill()
+        finish(process)
+        code, output, errors = finish(start(environ, "--epochs", "2", *options))
+        assert code == 0, errors
+        assert "going on" not in output
+        assert "Trained 2 epochs" in output
+
+
+def insert_late_circles(database: PostgresSettings) -> None:
+    """Sixty more users go round after all others have ended."""
+    with connect(database, "tests") as connection:
+        connection.execute(
+            """
+            INSERT INTO interactions (event_id, user_id, item_id, created_at, event_type)
+            SELECT gen_random_uuid(), 'late-' || u, 'item-' || (u + n) % 60,
+                   timestamptz '2026-01-01Z' + make_interval(mins => 20 + n), 'view'
+            FROM generate_series(1, 60) AS u, generate_series(1, 15) AS n
+            """
+        )
+
+
+def test_a_candidate_from_shuffled_data_is_refused(
+    database: PostgresSettings, kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    insert_circles(database, users=60, length=15)
+    environ = environment(database, kafka, tmp_path)
+    code, output, errors = finish(start(environ, "--epochs", "40", "--batch-tokens", "100", "--holdout-share", "0"))
+    assert code == 0, errors
+    assert "Going live: inconclusive: 0 users to ask, 50 are needed" in output
+    ((live, _, _),) = models(database)
+    with connect(database, "tests") as connection:
+        connection.execute("SELECT setseed(0.5)")
+        connection.execute("UPDATE interactions SET item_id = 'item-' || floor(random() * 60)::int")
+    insert_late_circles(database)
+    options = ["--epochs", "20", "--batch-tokens", "100", "--holdout-share", "0.49"]
+    code, output, errors = finish(start(environ, *options))
+    assert code == REFUSED, errors
+    assert f"worse than {live}" in output
+    with connect(database, "tests") as connection:
+        rows = connection.execute("SELECT version, status, decision FROM ml_models ORDER BY created_at").fetchall()
+    (first, second) = rows
+    assert first[:2] == (live, "live")
+    refused, status, decision = second
+    assert status == "refused"
+    assert (decision["promoted"], decision["verdict"], decision["forced"]) == (False, "worse", False)
+    assert decision["hold_out"]["users"] == 60
+    assert decision["windows"][live]["last_at"] < decision["hold_out"]["after"].replace("+00:00", "Z")
+    (beside_live,) = (each for each in decision["against"] if each["opponent"] == live)
+    assert beside_live["opponent_ndcg"] > 0.9 > 3 * beside_live["candidate_ndcg"]
+    assert newest_announcement(kafka).model_version == live
+    page = (tmp_path / refused / REPORT).read_text()
+    assert f"worse than {live}" in page
+
+    code, output, errors = finish(start(environ, *options, "--force"))
+    assert code == 0, errors
+    assert "promoted by force, although: worse than" in output
+    assert newest_announcement(kafka).fallback_version == live
+
+
+def test_a_report_lies_beside_the_bundle_and_not_in_its_hash(
+    database: PostgresSettings, kafka: KafkaSettings, tmp_path: Path
+) -> None:
+    insert_circles(database, users=60, length=15)
+    code, output, errors = finish(start(environment(database, kafka, tmp_path), "--epochs", "3"))
+    assert code == 0, errors
+    announced = newest_announcement(kafka)
+    page = tmp_path / announced.folder / REPORT
+    assert f"Report: {page}" in output
+    text = page.read_text()
+    assert announced.model_version in text
+    assert text.count("<svg") == 4
+    assert not re.search(r"(src|href)=|https?://|@import|url\(", text)  # nothing from elsewhere
+    page.write_text("changed")
+    open_bundle(tmp_path, announced.folder, announced.manifest_sha256)
 
 
 def waiting_announcements(connection: psycopg.Connection) -> int:

@@ -13,9 +13,9 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 
 def test_every_setting_is_an_option_and_documented_with_its_default() -> None:
     fields = TrainerSettings.model_fields
-    assert set(inspect.signature(main).parameters) == set(fields)
+    assert set(inspect.signature(main).parameters) - {"first"} == set(fields)  # an option of the command alone
     documented = dict(re.findall(r"^\| `--([a-z-]+)` \| (.+?) \|", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE))
-    assert documented.keys() == {name.replace("_", "-") for name in fields}
+    assert documented.keys() - {"first"} == {name.replace("_", "-") for name in fields}
     for name, field in fields.items():
         if isinstance(field.default, int | float):
             assert json.loads(documented[name.replace("_", "-")]) == field.default

@@ -8,10 +8,12 @@ import torch
 
 from recstream.model.config import SasrecConfig
 from recstream.model.net import Sasrec
-from trainer import training as training_module
-from trainer.batches import epoch_batches
+from trainer import loss as loss_module
+from trainer.batches import Batch, epoch_batches
+from trainer.loss import NextItemLoss
+from trainer.progress import Epoch, ProgressUnusable, Training
 from trainer.split import Sequences
-from trainer.training import Bounds, Epoch, Training, TrainingFailed, train
+from trainer.training import Bounds, Recipe, TrainingFailed, train
 
 N_ITEMS = 12
 
@@ -32,9 +34,9 @@ def cycles(users: int = 40, length: int = 15) -> Sequences:
     return Sequences(codes, np.cumsum(lengths) - lengths, lengths)
 
 
-def make_network() -> Sasrec:
+def make_network(dropout: float = 0.0) -> Sasrec:
     torch.manual_seed(0)
-    return Sasrec(SasrecConfig(n_items=N_ITEMS, max_length=10, d_model=16, n_blocks=1, dropout=0.0))
+    return Sasrec(SasrecConfig(n_items=N_ITEMS, max_length=10, d_model=16, n_blocks=1, dropout=dropout))
 
 
 def run(
@@ -45,18 +47,20 @@ def run(
     patience: int = 99,
     max_seconds: float = 600,
     learning_rate: float = 0.01,
+    negatives: int = 0,
     seen: list[Epoch] | None = None,
+    saved: bytes | None = None,
+    save: Callable[[bytes], None] | None = None,
 ) -> Training:
     return train(
         network,
         cycles(),
         validate,
         bounds=Bounds(epochs, max_seconds, patience),
-        batch_tokens=100,
-        learning_rate=learning_rate,
-        seed=3,
-        on_step=lambda _done, _total: None,
+        recipe=Recipe(batch_tokens=100, learning_rate=learning_rate, negatives=negatives, seed=3),
+        saved=saved,
         on_epoch=(seen if seen is not None else []).append,
+        save=save,
     )
 
 
@@ -121,9 +125,9 @@ def test_chunks_change_neither_loss_nor_gradient(monkeypatch: pytest.MonkeyPatch
     network = make_network()
     rows = cycles(users=6, length=9)
     (batch,) = epoch_batches(rows, [np.arange(6)], torch.device("cpu"))
-    monkeypatch.setitem(training_module._LARGEST_LOGITS, "cpu", largest)
-    loss = training_module._next_item_loss(network, batch)
-    loss.backward()  # type: ignore[no-untyped-call]
+    monkeypatch.setitem(loss_module._LARGEST_LOGITS, "cpu", largest)
+    loss = NextItemLoss(network, 0)(batch)
+    loss.backward()
     gradient = network.item_embedding.weight.grad
     assert gradient is not None
 
@@ -144,7 +148,56 @@ def test_padding_is_not_learnt_from() -> None:
     (both,) = epoch_batches(with_short, [np.arange(2)], torch.device("cpu"))
     (short,) = epoch_batches(with_short, [np.array([1])], torch.device("cpu"))
     with torch.no_grad():
-        mean = (
-            8 * training_module._next_item_loss(network, alone) + training_module._next_item_loss(network, short)
-        ) / 9
-        torch.testing.assert_close(training_module._next_item_loss(network, both), mean)
+        mean = (8 * NextItemLoss(network, 0)(alone) + NextItemLoss(network, 0)(short)) / 9
+        torch.testing.assert_close(NextItemLoss(network, 0)(both), mean)
+
+
+def test_drawn_negatives_expect_the_full_softmax() -> None:
+    """The mean denominator over many draws is the whole catalogue's."""
+    network = make_network()
+    one = Batch(torch.tensor([[3]]), torch.tensor([1]), torch.tensor([[5]]))
+    with torch.no_grad():
+        network.item_embedding.weight[1:] += torch.randn(N_ITEMS, 16)
+        scores = network(one.codes_BL, one.lengths_B)[0, 0] @ network.item_vectors().T
+        denominator = (scores - scores[4]).exp().sum().item()
+        # Of one position the loss is its denominator's logarithm.
+        draws = [NextItemLoss(network, 7)(one).exp().item() for _ in range(3000)]
+    assert np.std(draws) > 0
+    assert np.mean(draws) == pytest.approx(denominator, rel=0.05)
+
+
+def test_it_learns_from_drawn_negatives_too() -> None:
+    network, seen = make_network(), list[Epoch]()
+    run(network, lambda: float(len(seen)), negatives=6, epochs=40, seen=seen)
+    with torch.inference_mode():
+        hidden = network.encode_last(torch.tensor([[4, 5, 6], [11, 12, 0]]), torch.tensor([3, 2]))
+        assert ((hidden @ network.item_vectors().T).argmax(1) + 1).tolist() == [7, 1]
+
+
+@pytest.mark.parametrize("negatives", [0, 6])
+def test_a_training_that_goes_on_ends_like_one_that_never_stopped(negatives: int) -> None:
+    """Weights, losses and the best epoch are the same to the last bit, with dropout and drawn negatives."""
+    figures = [0.1, 0.4, 0.3, 0.2, 0.35]
+    whole, saves = make_network(dropout=0.3), list[bytes]()
+    told = iter(figures)
+    unbroken = run(whole, lambda: next(told), epochs=5, negatives=negatives, save=saves.append)
+    for after in range(1, 6):
+        told = iter(figures[after:])
+        torch.manual_seed(after)  # what a new process would have drawn by then does not matter
+        network = make_network(dropout=0.3)
+        resumed = run(network, lambda: next(told), epochs=5, negatives=negatives, saved=saves[after - 1])  # noqa: B023
+        assert [epoch.loss for epoch in resumed.epochs] == [epoch.loss for epoch in unbroken.epochs]
+        assert resumed.best is not None
+        assert (resumed.best.number, resumed.ended_because) == (2, unbroken.ended_because)
+        assert resumed.epochs[-1].seconds >= resumed.epochs[after - 1].seconds
+        for name, tensor in network.state_dict().items():
+            torch.testing.assert_close(tensor, whole.state_dict()[name], rtol=0, atol=0)
+
+
+def test_damaged_progress_is_named() -> None:
+    saves: list[bytes] = []
+    run(make_network(), lambda: 0.1, epochs=1, save=saves.append)
+    other = Sasrec(SasrecConfig(n_items=N_ITEMS, max_length=10, d_model=8, n_blocks=1))
+    for network, content in ((make_network(), saves[0][:-9]), (make_network(), b"\x00" * 30), (other, saves[0])):
+        with pytest.raises(ProgressUnusable):
+            run(network, lambda: 0.1, epochs=2, saved=content)
