@@ -107,6 +107,7 @@ def environment_with_password(inherited: dict[str, str]) -> dict[str, str]:
         "POSTGRES_PORT": "5432",
         "POSTGRES_DB": "sasrec",
         "POSTGRES_USER": "sasrec",
+        "DBT_USE_COLORS": "true" if sys.stdout.isatty() else "false",
         **inherited,
     }
     if not environment.get("POSTGRES_PASSWORD") and (file := environment.get("POSTGRES_PASSWORD_FILE")):

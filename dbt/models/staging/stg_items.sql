@@ -1,0 +1,5 @@
+with items as (
+    select * from {{ source("recstream", "items") }}
+)
+
+select item_id, title, genres from items
