@@ -79,8 +79,8 @@ _PREDICTIONS = """
             'request_id', request_id, 'status', lower(status), 'model_version', version,
             'source', CASE WHEN fallback THEN 'popularity' ELSE 'sasrec' END, 'reason', NULL,
             'history_length', 20, 'unknown_items', 0,
-            'timings_ms', jsonb_build_object('queued', 2 + 8 * random(), 'batch_wait', random(), 'inference', 3 * random(),
-                                             'total', 5 + 12 * random()),
+            'timings_ms', jsonb_build_object('queued', 2 + 8 * random(), 'batch_wait', random(),
+                                             'inference', 3 * random(), 'total', 5 + 12 * random()),
             'items', (
                 SELECT jsonb_agg(jsonb_build_object(
                     'item_id', (1 + floor(%(items)s * random() ^ 2))::int::text, 'score', 10 - rank + random()
@@ -116,9 +116,16 @@ def main() -> None:
 def _measure(server: PostgresServer, interactions: int, predictions: int, root: Path) -> dict[str, object]:
     password = server.password_file.read_text(encoding="utf-8").strip()
     settings = PostgresSettings(port=server.port, password=password)  # type: ignore[arg-type]
-    env = {**os.environ, "POSTGRES_HOST": settings.host, "POSTGRES_PORT": str(settings.port), "POSTGRES_DB": settings.db,
-           "POSTGRES_USER": settings.user, "POSTGRES_PASSWORD": password, "DBT_LOG_PATH": str(root / "logs"),
-           "DBT_TARGET_PATH": str(root / "target")}  # fmt: skip
+    env = {
+        **os.environ,
+        "POSTGRES_HOST": settings.host,
+        "POSTGRES_PORT": str(settings.port),
+        "POSTGRES_DB": settings.db,
+        "POSTGRES_USER": settings.user,
+        "POSTGRES_PASSWORD": password,
+        "DBT_LOG_PATH": str(root / "logs"),
+        "DBT_TARGET_PATH": str(root / "target"),
+    }
     subprocess.run([sys.executable, "-m", "admin", "migrate"], env=env, check=True, stdout=subprocess.DEVNULL)
     now = utc_now()
     with connect(settings, "bench") as connection:
