@@ -237,7 +237,8 @@ class Ledger:
             status, version, result = rows[entry.request_id]
             stored = [item["item_id"] for item in (result or {}).get("items", [])]
             if (status, version, stored) != (entry.status, entry.model_version, entry.items):
-                problems.append(f"{entry.request_id}: the client was told {entry.status}, the row says {status}")
+                told = f"{entry.status} by {entry.model_version}"
+                problems.append(f"{entry.request_id}: the client was told {told}, the row says {status} by {version}")
         return problems, Counter(status for status, *_ in rows.values())
 
     def _compare_records(self, first: dict[uuid.UUID, InferenceResult]) -> list[str]:
