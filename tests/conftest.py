@@ -3,6 +3,7 @@
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -70,11 +71,24 @@ def migrated_template(infrastructure: LocalInfrastructure) -> str:
 @pytest.fixture
 def database(infrastructure: LocalInfrastructure, migrated_template: str) -> Iterator[PostgresSettings]:
     """Return an empty, migrated database of this test alone."""
+    with _database(infrastructure, migrated_template) as settings:
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def module_database(infrastructure: LocalInfrastructure, migrated_template: str) -> Iterator[PostgresSettings]:
+    """Return an empty, migrated database that one module's tests share."""
+    with _database(infrastructure, migrated_template) as settings:
+        yield settings
+
+
+@contextmanager
+def _database(infrastructure: LocalInfrastructure, template: str) -> Iterator[PostgresSettings]:
     name = f"test_{uuid.uuid4().hex}"
     with _superuser(infrastructure) as connection:
         connection.execute(
             sql.SQL("CREATE DATABASE {} OWNER sasrec TEMPLATE {}").format(
-                sql.Identifier(name), sql.Identifier(migrated_template)
+                sql.Identifier(name), sql.Identifier(template)
             )
         )
     yield _settings(infrastructure, name)
