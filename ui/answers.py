@@ -12,6 +12,8 @@ from ui.formatting import count, milliseconds, plain
 
 OnReaction = Callable[[str, EventType], None]
 
+_RANK_WIDTH, _SCORE_WIDTH, _BUTTONS_WIDTH = 24, 56, 176
+
 _REASONS = {
     "no_trained_model": "no model has been trained yet",
     "empty_history": "the history is empty",
@@ -50,6 +52,11 @@ def show_answer(result: InferenceResult, reactions: Mapping[str, EventType], on_
         return
     items = descriptions([item.item_id for item in result.items])
     with st.container(border=True, gap=None, key="answer"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="rank-head"):
+            st.markdown(":gray[:small[#]]", width=_RANK_WIDTH)
+            st.markdown(":gray[:small[Item]]", width="stretch")
+            st.markdown(":gray[:small[Score]]", width=_SCORE_WIDTH)
+            st.space(_BUTTONS_WIDTH)
         for rank, item in enumerate(result.items, start=1):
             _show_row(rank, item, items.get(item.item_id), reactions.get(item.item_id), on_reaction)
 
@@ -98,20 +105,21 @@ def _show_row(
     name = item.title if item is not None else item_id
     about = ", ".join(item.genres) if item is not None else "not in the catalogue"
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"rank-{rank}"):
-        st.markdown(f":gray[{rank}]", width=24)
+        st.markdown(f":gray[{rank}]", width=_RANK_WIDTH)
         st.markdown(f"**{plain(name)}**  \n:gray[:small[{plain(about)} · id {plain(item_id)}]]", width="stretch")
-        st.markdown(f"{scored.score:.3f}", width=52)
-        for kind, label, icon in (
-            (EventType.LIKE, "Like", ":material/thumb_up:"),
-            (EventType.DISMISS, "Not for me", ":material/thumb_down:"),
-        ):
-            st.button(
-                label,
-                key=f"{kind}-{rank}-{item_id}",
-                icon=icon,
-                type="primary" if reaction is kind else "tertiary",
-                disabled=reaction is kind,
-                on_click=on_reaction,
-                args=(item_id, kind),
-                width="content",
-            )
+        st.markdown(f"{scored.score:.3f}", width=_SCORE_WIDTH)
+        with st.container(horizontal=True, gap="small", width=_BUTTONS_WIDTH, wrap=False):
+            for kind, label, icon in (
+                (EventType.LIKE, "Like", ":material/thumb_up:"),
+                (EventType.DISMISS, "Not for me", ":material/thumb_down:"),
+            ):
+                st.button(
+                    label,
+                    key=f"{kind}-{rank}-{item_id}",
+                    icon=icon,
+                    type="tertiary",
+                    disabled=reaction is kind,
+                    on_click=on_reaction,
+                    args=(item_id, kind),
+                    width="content",
+                )

@@ -11,6 +11,7 @@ _HERE = Path(__file__).parent
 
 # An icon of our own: Streamlit's named ones are fetched from elsewhere.
 st.set_page_config(page_title="Recstream", page_icon=str(_HERE / "icon.svg"), layout="wide")
+st.logo(_HERE / "logo.svg", size="large")
 st.html(_HERE / "style.css")
 chosen = st.navigation(
     [

@@ -9,8 +9,8 @@ from recstream.messages.inference import StageTimings
 from ui.result_feed import Second
 
 SCORES_HEIGHT = 220
-STAGES_HEIGHT = 130
-LIVE_HEIGHT = 180
+STAGES_HEIGHT = 170
+LIVE_HEIGHT = 230
 _STAGES = ("queued", "waiting for the batch", "inference", "sending")
 
 
@@ -44,7 +44,7 @@ def stages(timings: StageTimings) -> alt.Chart:
         .mark_bar(size=28)
         .encode(
             x=alt.X("ms:Q", title="Milliseconds", stack="zero"),
-            color=alt.Color("stage:N", sort=list(_STAGES), legend=alt.Legend(orient="top", title=None, columns=2)),
+            color=alt.Color("stage:N", sort=list(_STAGES), legend=alt.Legend(orient="bottom", title=None, columns=2)),
             order="order:O",
             tooltip=[alt.Tooltip("stage:N", title="Stage"), alt.Tooltip("ms:Q", title="Milliseconds", format=".2f")],
         )

@@ -15,6 +15,7 @@ _ROWS = 100
 _REACH = 60
 _RATE_SECONDS = 10
 _TABLE_HEIGHT = 420
+_LINE_HEIGHT = 56
 _HELD = "live-held"
 
 
@@ -69,13 +70,16 @@ def _show_figures(snapshot: Snapshot) -> None:
         ("Fallback", f"{fallbacks / total:.0%}" if total else "-", "Share answered by popularity, last minute."),
         ("Not completed", f"{total - statuses[Status.COMPLETED]:,}", "Failed, expired or cancelled, last minute."),
     )
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="small", key="figures"):
         for name, value, explanation in figures:
             st.metric(name, value, help=explanation, border=True)
     versions: Counter[str] = sum((second.versions for second in seconds), Counter())
     newest = snapshot.results[0].result.model_version if snapshot.results else None
     shown = [newest, *(version for version in versions if version != newest)] if newest else list(versions)
-    st.markdown("Model " + (", ".join(f"`{version}`" for version in shown) if shown else "-"))
+    counts = " · ".join(f"{name} {number:,}" for name, number in (statuses + sources).most_common())
+    with st.container(horizontal=True, vertical_alignment="center", height=_LINE_HEIGHT):
+        st.markdown("Model " + (", ".join(f"`{version}`" for version in shown) if shown else "-"), width="content")
+        st.markdown(f":gray[{counts}]", width="content")
 
 
 def _show_table(snapshot: Snapshot) -> None:

@@ -142,9 +142,10 @@ def _show_history(subject: Subject, waiting: list[Reaction]) -> None:
         table,
         hide_index=True,
         height=_TABLE_HEIGHT,
+        column_order=["Used", "Title", "When", "What", "Genres", "Id"],
         column_config={
-            "Used": st.column_config.CheckboxColumn(width=50, help="Whether it counts in the next request"),
-            "Title": st.column_config.TextColumn(width="medium"),
+            "Used": st.column_config.CheckboxColumn(width=48, help="Whether it counts in the next request"),
+            "Title": st.column_config.TextColumn(width=150),
             "When": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm", timezone=st.context.timezone),
         },
         alt="The history, latest first.",
