@@ -46,6 +46,8 @@ def service_variables(layout: Layout, ports: Ports) -> dict[str, str]:
         "UI_HOST": LOOPBACK,
         "UI_PORT": str(ports.ui),
         "UI_API_URL": f"http://{LOOPBACK}:{ports.api}",
+        "UI_DB_WRITER_URL": f"http://{LOOPBACK}:{ports.db_writer}",
+        "UI_PROMETHEUS_URL": f"http://{LOOPBACK}:{ports.prometheus}",
     }
 
 

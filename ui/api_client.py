@@ -149,6 +149,51 @@ class Health(Struct, frozen=True):
     checks: dict[str, bool]
 
 
+class DeadLetter(Struct, frozen=True):
+    """A record that was set aside; `topic`, `partition` and `offset` tell where it lay before."""
+
+    id: str
+    reason: str
+    detail: str
+    service: str | None
+    topic: str
+    partition: int | None
+    offset: int | None
+    set_aside_at: datetime
+    redrives: int
+    redriven_at: datetime | None
+
+
+class DeadLetterPage(Struct, frozen=True):
+    """Dead letters, latest first; `next_cursor` is None on the last page."""
+
+    dead_letters: list[DeadLetter]
+    next_cursor: str | None
+
+
+class Header(Struct, frozen=True):
+    """A header of a record."""
+
+    name: str
+    value: str | None
+
+
+class DeadLetterDetail(Struct, frozen=True):
+    """What a dead letter holds, as text as far as it is UTF-8."""
+
+    headers: list[Header]
+    key: str | None
+    value: str | None
+
+
+class Redrive(Struct, frozen=True):
+    """A dead letter that was sent to its topic once more; `repeated` where it had been before."""
+
+    topic: str
+    redriven_at: datetime
+    repeated: bool
+
+
 class _Problem(Struct, frozen=True):
     detail: str = ""
 
@@ -216,6 +261,28 @@ class ApiClient:
     def promote(self, version: str) -> Promotion:
         """Make a model live; workers change over by themselves."""
         return self._send("POST", f"/v1/models/{_segment(version)}/promote", Promotion)
+
+    def dead_letters(self, cursor: str | None, limit: int) -> DeadLetterPage:
+        """Return a page of the dead letters of all topics."""
+        query: dict[str, str | int] = {"limit": limit}
+        if cursor is not None:
+            query["cursor"] = cursor
+        return self._get("/v1/dead-letters", DeadLetterPage, query)
+
+    def dead_letter(self, letter_id: str) -> DeadLetterDetail:
+        """Return what a dead letter holds."""
+        return self._get(f"/v1/dead-letters/{_segment(letter_id)}", DeadLetterDetail, {})
+
+    def redrive(self, letter_id: str) -> Redrive:
+        """Send a dead letter to its topic once more."""
+        return self._send("POST", f"/v1/dead-letters/{_segment(letter_id)}/redrive", Redrive)
+
+    def metrics(self) -> str:
+        """Return the API's own metrics, in Prometheus' text format."""
+        response = self._exchange("GET", "/metrics", timeout=_HEALTH_SECONDS)
+        if not response.is_success:
+            raise _refusal(response)
+        return response.text
 
     def health(self) -> Health:
         """Return which of the API's own parts are well."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from ui.parts import show_parts_down
-from ui.views import live, models, recommend
+from ui.views import live, models, operations, recommend
 
 _HERE = Path(__file__).parent
 
@@ -18,6 +18,7 @@ chosen = st.navigation(
         st.Page(recommend.page, title="Recommend", icon=":material/recommend:", default=True),
         st.Page(live.page, title="Live", icon=":material/stream:", url_path="live"),
         st.Page(models.page, title="Models", icon=":material/neurology:", url_path="models"),
+        st.Page(operations.page, title="Operations", icon=":material/monitor_heart:", url_path="operations"),
     ],
     position="top",
 )

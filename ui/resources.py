@@ -8,6 +8,7 @@ import streamlit as st
 from recstream.kafka.settings import KafkaSettings
 from recstream.model.settings import CheckpointSettings
 from ui.api_client import ApiClient
+from ui.prometheus_api import PrometheusClient
 from ui.result_feed import ResultFeed
 from ui.settings import UiSettings
 
@@ -22,6 +23,12 @@ def settings() -> UiSettings:
 def api() -> ApiClient:
     """Return the API's client."""
     return ApiClient(settings().api_url, settings().api_timeout_seconds)
+
+
+@st.cache_resource(show_spinner=False)
+def prometheus() -> PrometheusClient:
+    """Return Prometheus's client."""
+    return PrometheusClient(settings().prometheus_url, settings().prometheus_timeout_seconds)
 
 
 @st.cache_resource(show_spinner=False)

@@ -43,6 +43,7 @@ async def _following(_app: st.App) -> AsyncIterator[dict[str, Any] | None]:
         await imported
         await asyncio.to_thread(feed.close)
         resources.api().close()
+        resources.prometheus().close()
 
 
 async def _live(_request: Request) -> Response:
