@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from ui.parts import show_parts_down
-from ui.views import live, models, operations, recommend
+from ui.views import analytics, live, models, operations, recommend
 
 _HERE = Path(__file__).parent
 
@@ -19,6 +19,7 @@ chosen = st.navigation(
         st.Page(live.page, title="Live", icon=":material/stream:", url_path="live"),
         st.Page(models.page, title="Models", icon=":material/neurology:", url_path="models"),
         st.Page(operations.page, title="Operations", icon=":material/monitor_heart:", url_path="operations"),
+        st.Page(analytics.page, title="Analytics", icon=":material/bar_chart:", url_path="analytics"),
     ],
     position="top",
 )

@@ -1,13 +1,16 @@
 """What a person does on the page, in a real browser, against the real pipeline."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from launcher.marts import dbt_command, dbt_env
 from launcher.ports import free_ports
+from launcher.service_env import ui_env
 from tests.integration.conftest import ITEMS, Process, Services, make_sasrec
 from tests.ui.browser import browser, needs_chromium
 from tests.waiting import eventually
@@ -39,9 +42,12 @@ def page_url(services: Services) -> Iterator[str]:
     process.terminate()
 
 
-def _start(services: Services, port: int, api: str | None = None) -> Process:
-    environment = services.env | {"UI_PORT": str(port), "UI_API_URL": api or services.url}
-    process = services.start("ui", "ui", environment)
+def _start(services: Services, port: int, api: str | None = None, login: bool = True) -> Process:
+    """Start the page as the launcher does: it reads the database as the analyst."""
+    environment = ui_env(services.env, services.infrastructure.layout)
+    if not login:
+        del environment["POSTGRES_PASSWORD_FILE"]
+    process = services.start("ui", "ui", environment | {"UI_PORT": str(port), "UI_API_URL": api or services.url})
     eventually(lambda: _is_ready(port), what="the page")
     return process
 
@@ -153,7 +159,7 @@ def test_a_new_model_is_seen_without_a_reload(page: Page, page_url: str, service
 
 def test_without_the_api_the_page_says_so(chromium: Browser, services: Services) -> None:
     port, nowhere = free_ports(2)
-    process = _start(services, port, f"http://127.0.0.1:{nowhere}")
+    process = _start(services, port, f"http://127.0.0.1:{nowhere}", login=False)
     try:
         page = chromium.new_page()
         page.goto(f"http://127.0.0.1:{port}")
@@ -165,6 +171,39 @@ def test_without_the_api_the_page_says_so(chromium: Browser, services: Services)
         assert services.recommend({"history": ITEMS[:3]}).status_code == 200
         count = page.get_by_test_id("stMetric").filter(has_text="Last minute").get_by_test_id("stMetricValue")
         expect(count).not_to_have_text("0", timeout=BOUND_MS)
+        # Without a login for the database either, Analytics says what it lacks.
+        page.goto(f"http://127.0.0.1:{port}/analytics")
+        expect(page.get_by_text("no login for the database")).to_be_visible(timeout=BOUND_MS)
+        _no_trace(page)
         page.close()
     finally:
         process.terminate()
+
+
+def test_operations_tell_how_each_part_is_and_draw_nothing_without_prometheus(page: Page, page_url: str) -> None:
+    page.goto(f"{page_url}/operations")
+    for part in ("API", "PostgreSQL", "Kafka", "Workers", "db_writer", "Prometheus"):
+        expect(page.get_by_text(part, exact=True).first).to_be_visible()
+    page.get_by_text("Dead letters", exact=True).click()
+    _no_trace(page)
+    page.get_by_text("Dashboards", exact=True).click()
+    expect(page.get_by_text("Prometheus does not answer")).to_be_visible()
+    _no_trace(page)
+
+
+def test_analytics_show_the_marts_and_give_them_away(page: Page, page_url: str, services: Services) -> None:
+    environment = dbt_env(services.env, services.infrastructure.layout)
+    built = subprocess.run(dbt_command("once"), env=environment, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout[-3000:]
+    page.goto(f"{page_url}/analytics")
+    expect(page.get_by_text("People and predictions")).to_be_visible()
+    expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(2)
+    with page.expect_download() as downloading:
+        page.get_by_test_id("stDownloadButton").get_by_role("button").click()
+    header, *rows = downloading.value.path().read_text().splitlines()
+    assert header.startswith("report_date,dau,interactions,")
+    assert rows
+    for subject in ("Models", "Click-through", "Items", "Sessions", "Retention"):
+        page.get_by_text(subject, exact=True).last.click()
+        expect(page.get_by_text(re.compile("row|Nothing in these days")).first).to_be_visible()
+        _no_trace(page)
