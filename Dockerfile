@@ -2,8 +2,8 @@
 # One target for each service: docker build --target api . (docker compose does so by itself.)
 #
 #   python -- services -+- api, db_writer, seeder, admin
-#                       +- torch -- worker, trainer
-#                       +- page --- ui
+#             |         +- torch -- worker, trainer
+#             +- dbt    +- page --- ui
 #
 # Packages come first, one layer for each lock, and the code last: a change of code makes no package anew, and worker and
 # trainer share the one layer that holds torch. Everything is a wheel, so no stage needs a compiler.
@@ -70,6 +70,7 @@ COPY recstream recstream
 COPY admin admin
 COPY api api
 COPY db_writer db_writer
+COPY dbt dbt
 COPY seeder seeder
 COPY trainer trainer
 COPY ui ui
@@ -82,6 +83,25 @@ COPY --from=code /app/recstream recstream
 COPY --from=code /app/admin admin
 USER 1000:1000
 ENTRYPOINT ["python", "-m", "admin"]
+
+
+FROM python AS dbt
+RUN --mount=type=bind,source=requirements/dbt.lock,target=/dbt.lock \
+    --mount=type=cache,id=recstream-pip,target=/tmp/.cache/pip,sharing=locked \
+    pip --python /opt/venv/bin/python install --disable-pip-version-check --root-user-action=ignore \
+        --require-hashes -r /dbt.lock
+WORKDIR /app/dbt
+COPY --from=code /app/recstream/ops/probe.py /opt/probe.py
+COPY --from=code /app/dbt .
+# The project's folder is not written to, by `docker compose exec dbt dbt run` either.
+ENV DBT_TARGET_PATH=/tmp/target \
+    DBT_LOG_PATH=/tmp/logs \
+    MARTS_METRICS_HOST=0.0.0.0
+EXPOSE 9071
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-S", "/opt/probe.py", "http://127.0.0.1:9071/health/ready"]
+USER 1000:1000
+ENTRYPOINT ["python", "schedule.py"]
 
 
 FROM services AS seeder

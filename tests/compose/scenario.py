@@ -17,7 +17,7 @@ from tests.waiting import eventually
 Step = Callable[[ComposeStack], str]
 
 TAGS = ["check-1", "check-2"]
-OWN = ["api", "db_writer", "worker", "ui"]
+OWN = ["api", "db_writer", "worker", "ui", "dbt"]
 """Our services that stay; each is to end with 0 on SIGTERM."""
 ONE_SHOT = ["checkpoints", "migrate", "seeder", "first-model"]
 WORKERS = 3
@@ -70,7 +70,7 @@ def start(stack: ComposeStack) -> str:
     eventually(answered_by_sasrec, "an answer of SASRec's", within=600)
     assert up.wait(120) == 0, "".join(output)[-4000:]
     assert set(first) == {"popularity", "sasrec"}, "nothing was answered before the first model was trained"
-    for service in ["kafka", "postgres", "prometheus", *OWN]:
+    for service in ["kafka", "postgres", "prometheus", "grafana", *OWN]:
         stack.await_healthy(service)
     _await_ends(stack)
     after = stack.checkpoints.stat()
@@ -89,7 +89,10 @@ def privileges(stack: ComposeStack) -> str:
         if service not in OWN:
             continue
         assert container["HostConfig"]["ReadonlyRootfs"]
-        script = "grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs)' /proc/1/status; touch /app/x 2>&1; touch /tmp/x && echo tmp"
+        folder = container["Config"]["WorkingDir"]
+        script = (
+            f"grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs)' /proc/1/status; touch {folder}/x 2>&1; touch /tmp/x && echo tmp"
+        )
         told = docker("exec", container["Id"], "sh", "-c", script)
         for expected in ("Uid:\t1000\t1000", f"CapEff:\t{0:016x}", f"CapBnd:\t{0:016x}", "NoNewPrivs:\t1"):
             assert expected in told, f"{service}: {told}"
@@ -129,7 +132,7 @@ def retrain(stack: ComposeStack) -> str:
         _await_answers(ledger, "answers under load")
         before = ledger.latest_version()
         started = time.monotonic()
-        stack.compose("--profile", "training", "run", "--rm", "trainer", "--epochs", "6")
+        stack.compose("--profile", "training", "run", "--rm", "trainer", "--epochs", "6", "--force")
         eventually(lambda: ledger.latest_version() != before, "an answer of the new model", within=60)
         seconds = time.monotonic() - started
         eventually(lambda: len({w["model_version"] for w in stack.alive_workers()}) == 1, "one version on all workers")
@@ -206,7 +209,7 @@ def page_and_monitoring(stack: ComposeStack) -> str:
         return {job: len(healths) for job, healths in jobs.items()} if up and complete else {}
 
     jobs = eventually(targets_up, "every target up", within=60)
-    assert {"api", "db_writer", "worker"} <= jobs.keys()
+    assert jobs == {"api": 1, "db_writer": 1, "marts": 1, "worker": WORKERS}
     query = {"query": "sum(worker_processed_total)"}
 
     def processed() -> float:
@@ -214,7 +217,23 @@ def page_and_monitoring(stack: ComposeStack) -> str:
         return float(found[0]["value"][1]) if found else 0.0
 
     eventually(processed, "worker_processed_total", within=60)
+    grafana = httpx.get(f"http://127.0.0.1:{stack.grafana_port}/api/health", timeout=10, trust_env=False)
+    assert grafana.status_code == 200
     return "page 200; targets up: " + ", ".join(f"{job} {number}" for job, number in sorted(jobs.items()))
+
+
+def marts(stack: ComposeStack) -> str:
+    """The documented commands: dbt's log, dbt by hand, and a mart by its bare name, as its owner and as the analyst."""
+    assert "dbt ended with status 0" in stack.compose("logs", "dbt")
+    told = stack.compose("exec", "-T", "dbt", "dbt", "run", "--profiles-dir", ".")
+    assert "Completed successfully" in told, told[-2000:]
+    query = "SELECT * FROM dm_daily_stats ORDER BY report_date DESC;"
+    days = stack.psql(query).splitlines()
+    assert days, "dm_daily_stats is empty"
+    analyst = ["exec", "-T", "postgres", "psql", "-U", "analyst", "-d", "sasrec", "-XAtc"]
+    assert stack.compose(*analyst, query).strip().splitlines() == days
+    assert "permission denied" in stack.compose(*analyst, "SELECT 1 FROM predictions", check=False)
+    return f"{len(days)} days in dm_daily_stats; the analyst reads them and not the tables"
 
 
 def stop(stack: ComposeStack) -> str:
@@ -260,6 +279,7 @@ STEPS: list[tuple[str, Step]] = [
     ("model rollback", model_back),
     ("upgrade and rollback under load", code_upgrade),
     ("page and monitoring", page_and_monitoring),
+    ("marts", marts),
     ("stop", stop),
     ("down and up", down_and_up),
 ]

@@ -26,9 +26,9 @@ INTERMEDIATE = {"python", "services", "page", "torch", "code"}
 
 def test_it_has_every_service() -> None:
     assert OWN.keys() == {
-        "checkpoints", "migrate", "seeder", "api", "worker", "db_writer", "ui", "first-model", "trainer"
+        "checkpoints", "migrate", "seeder", "api", "worker", "db_writer", "ui", "dbt", "first-model", "trainer"
     }  # fmt: skip
-    assert SERVICES.keys() - OWN.keys() == {"kafka", "postgres", "prometheus"}
+    assert SERVICES.keys() - OWN.keys() == {"kafka", "postgres", "prometheus", "grafana"}
     assert [name for name, service in SERVICES.items() if service.get("profiles")] == ["trainer"]
 
 
@@ -103,12 +103,15 @@ def test_ports_are_published_on_loopback_and_are_the_usual_ones() -> None:
         "kafka": ports.KAFKA,
         "postgres": ports.POSTGRES,
         "prometheus": ports.PROMETHEUS,
+        "grafana": 3000,
     }
 
 
 @pytest.mark.parametrize("name", OWN.keys() - {"checkpoints"})
 def test_variables_of_our_containers_are_settings(name: str) -> None:
-    assert set(OWN[name]["environment"]) - known_variables() <= {"POSTGRES_PASSWORD_FILE"}
+    # dbt's are in no settings class: its script needs nothing of Recstream's.
+    others = {"POSTGRES_PASSWORD_FILE"} | ({"MARTS_METRICS_HOST", "MARTS_METRICS_PORT"} if name == "dbt" else set())
+    assert set(OWN[name]["environment"]) - known_variables() <= others
 
 
 def test_what_compose_reads_is_in_the_example() -> None:
