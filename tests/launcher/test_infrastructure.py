@@ -115,10 +115,15 @@ def test_a_pid_file_of_another_process_does_not_keep_the_database_from_starting(
 def test_the_database_asks_for_a_password_that_only_this_user_can_read(own: LocalInfrastructure) -> None:
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         connect(own, password="guessed")
-    assert stat.S_IMODE(own.postgres.password_file.stat().st_mode) == 0o600
+    for file in (own.postgres.password_file, own.postgres.analyst_password_file):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    # It makes the analyst's role, by a migration, and may give nobody more than it has.
+    attributes = "rolsuper, rolcreatedb, rolreplication, rolbypassrls, rolcreaterole"
     with connect(own) as connection:
-        row = connection.execute("SELECT rolsuper, rolcreaterole FROM pg_roles WHERE rolname = current_user").fetchone()
-    assert row == (False, False)
+        row = connection.execute(f"SELECT {attributes} FROM pg_roles WHERE rolname = current_user".encode()).fetchone()
+        assert row == (False, False, False, False, True)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("CREATE ROLE mighty SUPERUSER")
 
 
 def test_the_database_is_set_up_for_the_services(own: LocalInfrastructure) -> None:
