@@ -200,13 +200,19 @@ class GroupSource:
 
     def done(self, records: Sequence[Message]) -> None:
         """See Source. Records whose partition was taken away meanwhile are left to its new owner."""
+        counted = False
         for record in records:
             position = self._positions.get(partition_of(record))
             if position is None:
                 continue
+            counted = counted or position.suspect_until is not None
             position.following, position.dirty, position.attempts = offset_of(record) + 1, True, 0
             if position.suspect_until is not None and position.following >= position.suspect_until:
                 position.suspect_until = None
+        if counted:
+            # At once, not with the next periodic commit: were the process to end before that, the mark of this attempt
+            # would still stand, and a record that was finished would count as one that ends the process.
+            self._consumer.commit(offsets=self._dirty(), asynchronous=True)
 
     def leave(self, *, clean: bool) -> None:
         """See Source. Harmless where it has left already."""

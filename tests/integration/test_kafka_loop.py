@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
-from confluent_kafka import KafkaException, Message, Producer
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -177,6 +177,38 @@ def test_a_record_that_ends_the_process_each_time_is_set_aside(
 
 class _Boom(Exception):
     pass
+
+
+def test_a_record_that_was_finished_is_not_suspected_any_more(
+    kafka: KafkaSettings, producer: ConfirmingProducer, topic: str
+) -> None:
+    """The mark of an attempt goes as soon as the record is done: a kill right after it is no fault of the record's."""
+    group = uuid.uuid4().hex
+    _send(producer, topic, ["innocent"])
+    # An interval that never comes: what is committed below is not the periodic commit's doing.
+    sources = [loop.GroupSource(kafka, "t", group, [topic], commit_interval_seconds=3600) for _ in range(2)]
+    for source in sources:
+        source.join()
+        [record] = eventually(lambda: source.take(10), what="the record")  # noqa: B023 - called at once
+        assert source.begin([record]) == 0
+        if source is sources[0]:
+            source.leave(clean=False)  # so the next one takes records one by one, and counts
+    partition, offset = record.partition(), record.offset()
+    assert partition is not None
+    assert offset is not None
+    looker = Consumer(kafka.consumer("t-look", group))
+
+    def committed() -> tuple[int, str | None]:
+        [found] = looker.committed([TopicPartition(topic, partition)], timeout=10)
+        return found.offset, found.metadata
+
+    try:
+        assert committed() == (offset, "attempt:1")
+        source.done([record])
+        eventually(lambda: committed() == (offset + 1, "running"), within=10, what="the mark's end")
+    finally:
+        source.leave(clean=True)
+        looker.close()
 
 
 def test_a_failure_outside_the_records_makes_none_suspect(
