@@ -93,8 +93,9 @@ RUN --mount=type=bind,source=requirements/dbt.lock,target=/dbt.lock \
 WORKDIR /app/dbt
 COPY --from=code /app/recstream/ops/probe.py /opt/probe.py
 COPY --from=code /app/dbt .
-# The project's folder is not written to, by `docker compose exec dbt dbt run` either.
-ENV DBT_TARGET_PATH=/tmp/target \
+# The project's folder is not written to, by `docker compose exec dbt dbt run` either, which takes its turn (dbt/bin/dbt).
+ENV PATH=/app/dbt/bin:$PATH \
+    DBT_TARGET_PATH=/tmp/target \
     DBT_LOG_PATH=/tmp/logs \
     MARTS_METRICS_HOST=0.0.0.0
 EXPOSE 9071

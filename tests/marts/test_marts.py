@@ -17,6 +17,7 @@ import pandas as pd
 import psycopg
 import pytest
 
+from launcher.layout import CHECKOUT
 from launcher.marts import dbt_command
 from recstream.db.engine import connect
 from recstream.db.partitions import ensure_partitions
@@ -53,6 +54,24 @@ class Marts:
         run = subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=120)
         assert run.returncode in statuses, run.stdout[-4000:] + run.stderr[-2000:]
         return run.stdout
+
+    def run_at_once(self, count: int, as_of: datetime) -> None:
+        """Type `dbt run` so many times side by side, as in the container."""
+        project = CHECKOUT / "dbt"
+        path = f"{project / 'bin'}:{Path(dbt_command()[0]).parent}:{self._env['PATH']}"
+        variables = json.dumps({"as_of": as_of.isoformat()})
+        runs = [
+            subprocess.Popen(
+                [project / "bin" / "dbt", "run", "--profiles-dir", ".", "--vars", variables],
+                cwd=project,
+                env=self._env | {"PATH": path, "DBT_TARGET_PATH": f"{self._env['DBT_TARGET_PATH']}-{number}"},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for number in range(count)
+        ]
+        outputs = [run.communicate(timeout=180)[0] for run in runs]
+        assert [run.returncode for run in runs] == [0] * count, "\n".join(output[-2500:] for output in outputs)
 
     def connect(self) -> psycopg.Connection:
         """Open a connection."""
@@ -283,6 +302,14 @@ def test_late_events_and_ripening_outcomes_are_picked_up_and_equal_a_full_refres
     increment = marts.everything()
     marts.dbt("run", "--full-refresh", as_of=later)
     assert marts.everything() == increment
+
+
+def test_runs_typed_by_hand_at_once_fill_nothing_twice(marts: Marts) -> None:
+    later = NOW + timedelta(hours=1)
+    marts.dbt("build", as_of=later)
+    before = marts.everything()
+    marts.run_at_once(3, as_of=later)
+    assert marts.everything() == before
 
 
 def test_unit_tests_of_the_queries(marts: Marts) -> None:
