@@ -39,6 +39,16 @@ def test_alerts_fire_when_they_should() -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+def test_every_recorded_series_is_asked_for() -> None:
+    """What nobody asks for is computed every few seconds for nothing."""
+    groups = yaml.safe_load((RULES / "recording.yml").read_text(encoding="utf-8"))["groups"]
+    recorded = {rule["record"]: rule["expr"] for group in groups for rule in group["rules"]}
+    dashboards = (CHECKOUT / "monitoring" / "grafana" / "dashboards").glob("*.json")
+    askers = "".join(file.read_text(encoding="utf-8") for file in [RULES / "alerts.yml", *dashboards])
+    unasked = {name for name in recorded if name not in askers + "".join(recorded.values())}
+    assert unasked == set()
+
+
 @needs_promtool
 def test_the_rules_are_valid() -> None:
     ran = subprocess.run(["promtool", "check", "rules", *RULES.glob("*.yml")], capture_output=True, text=True)
