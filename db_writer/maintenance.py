@@ -1,6 +1,5 @@
 """What has to be done now and then: the coming months' partitions, what has expired."""
 
-import threading
 from collections.abc import Callable
 
 import psycopg
@@ -8,6 +7,7 @@ import structlog
 
 from recstream.db.partitions import ensure_partitions
 from recstream.ops.clock import utc_now
+from recstream.ops.periodic import Periodic
 
 log = structlog.get_logger()
 
@@ -16,34 +16,19 @@ _FORGET_KEYS = "DELETE FROM idempotency_keys WHERE expires_at < now()"
 _FORGET_REDRIVES = "DELETE FROM redrives WHERE redriven_at < now() - interval '15 days'"
 
 
-class Maintenance:
-    """A thread that maintains at start and then every `interval_seconds`, on a connection of its own each time."""
+class Maintenance(Periodic):
+    """Maintains at start and then every `interval_seconds`, on a connection of its own each time."""
 
     def __init__(self, connect: Callable[[], psycopg.Connection], interval_seconds: float) -> None:
-        self._connect = connect
-        self._interval_seconds = interval_seconds
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
+        super().__init__("maintenance", lambda: _try_to_maintain(connect), interval_seconds)
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
 
-    def close(self) -> None:
-        """Stop the thread; returns when it has ended."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                maintain(self._connect)
-            except psycopg.Error as error:
-                # The default partition takes what a missing month cannot, and the next round tries again.
-                log.warning("maintenance.failed", error=str(error))
-            if self._stop.wait(self._interval_seconds):
-                return
+def _try_to_maintain(connect: Callable[[], psycopg.Connection]) -> None:
+    try:
+        maintain(connect)
+    except psycopg.Error as error:
+        # The default partition takes what a missing month cannot, and the next round tries again.
+        log.warning("maintenance.failed", error=str(error))
 
 
 def maintain(connect: Callable[[], psycopg.Connection]) -> None:

@@ -4,7 +4,6 @@ A consumer can tell its own lag only while it runs. This looks from outside: the
 groups have committed, through the admin client, for whoever keeps running (the api).
 """
 
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
@@ -17,6 +16,7 @@ from recstream.kafka.settings import KafkaSettings
 from recstream.messages.topics import ACTIVITY_EVENTS, INFERENCE_REQUESTS, INFERENCE_RESULTS, Topic
 from recstream.ops import metrics
 from recstream.ops.clock import now_ms
+from recstream.ops.periodic import Periodic
 from recstream.ops.settings import ServiceSettings
 
 log = structlog.get_logger()
@@ -40,8 +40,8 @@ class GroupSettings(ServiceSettings):
         }
 
 
-class QueueWatch:
-    """A thread that sets the lag and dead-letter gauges every `interval_seconds`, on an admin client of its own.
+class QueueWatch(Periodic):
+    """Sets the lag and dead-letter gauges every `interval_seconds`, on an admin client of its own.
 
     While Kafka is away the gauges keep their last values; `kafka_queues_observed_timestamp_seconds` tells their age.
     """
@@ -49,34 +49,22 @@ class QueueWatch:
     def __init__(
         self, kafka: KafkaSettings, client_id: str, groups: Mapping[str, Sequence[Topic]], *, interval_seconds: float
     ) -> None:
+        super().__init__("queue-watch", self._look, interval_seconds)
         self._config = kafka.client(client_id)
         self._groups = groups
-        self._interval_seconds = interval_seconds
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="queue-watch", daemon=True)
+        self._admin: AdminClient | None = None
+        self._away = False
 
-    def start(self) -> None:
-        """Start the thread; returns at once, also while Kafka is away."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop the thread; returns when it has ended."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        admin, away = AdminClient(self._config), False
-        while True:
-            try:
-                observe(admin, self._groups)
-                away = False
-            except KafkaException as error:
-                if not away:
-                    log.warning("queues.unknown", error=str(error))
-                away = True
-            if self._stop.wait(self._interval_seconds):
-                return
+    def _look(self) -> None:
+        if self._admin is None:
+            self._admin = AdminClient(self._config)
+        try:
+            observe(self._admin, self._groups)
+            self._away = False
+        except KafkaException as error:
+            if not self._away:
+                log.warning("queues.unknown", error=str(error))
+            self._away = True
 
 
 def observe(admin: AdminClient, groups: Mapping[str, Sequence[Topic]]) -> None:

@@ -52,14 +52,6 @@ def cancel(services: Services, request_id: str) -> httpx.Response:
     return httpx.delete(f"{services.url}/v1/recommendations/{request_id}", timeout=30)
 
 
-def answers(url: str) -> bool:
-    """Tell whether a GET is answered with 200."""
-    try:
-        return httpx.get(url).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
 def read_events(lines: Iterable[str]) -> Iterator[dict[str, str]]:
     """Yield each server-sent event by its fields; a comment by `comment` alone."""
     fields: dict[str, str] = {}

@@ -22,9 +22,9 @@ from recstream.messages.codec import encode
 from recstream.messages.identifiers import new_request_id
 from recstream.messages.outcomes import expired
 from recstream.messages.topics import INFERENCE_REQUESTS, INFERENCE_RESULTS
-from tests.faults.driving import answers, cancel, post, read_events, results, stopped
+from tests.faults.driving import cancel, post, read_events, results, stopped
 from tests.integration.conftest import Services
-from tests.waiting import eventually
+from tests.waiting import answers, eventually
 
 pytestmark = pytest.mark.integration
 

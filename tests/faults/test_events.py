@@ -15,9 +15,9 @@ import pytest
 
 from launcher.ports import Ports
 from tests.faults.conftest import SETTINGS
-from tests.faults.driving import answers, cancel, go_on, post, read_events, stopped
+from tests.faults.driving import cancel, go_on, post, read_events, stopped
 from tests.integration.conftest import Services
-from tests.waiting import eventually
+from tests.waiting import answers, eventually
 
 pytestmark = pytest.mark.integration
 

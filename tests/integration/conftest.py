@@ -32,7 +32,7 @@ from recstream.model.net import Sasrec
 from recstream.model.popularity import Popularity
 from recstream.model.vocabulary import Vocabulary
 from recstream.model.weights import save_weights
-from tests.waiting import eventually
+from tests.waiting import answers, eventually
 
 ITEMS = [str(number) for number in range(1, 201)]
 
@@ -181,8 +181,8 @@ def running_services(
         running.start("db_writer", "db_writer", env)
         running.start("api", "api", env)
         running.start_worker("worker-1")
-        eventually(lambda: _answers(f"{running.url}/health/ready"), what="the api")
-        eventually(lambda: _answers(f"http://127.0.0.1:{infrastructure.ports.db_writer}/health/ready"), what="writer")
+        eventually(lambda: answers(f"{running.url}/health/ready"), what="the api")
+        eventually(lambda: answers(f"http://127.0.0.1:{infrastructure.ports.db_writer}/health/ready"), what="writer")
         running.await_version(announced.model_version)
         yield running
     finally:
@@ -198,13 +198,6 @@ def postgres(services: Services) -> Iterator[psycopg.Connection]:
     with services.connect() as connection:
         connection.autocommit = True
         yield connection
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def as_json(text: str | bytes) -> dict[str, object]:

@@ -13,7 +13,7 @@ from launcher.ports import free_ports
 from launcher.service_env import ui_env
 from tests.integration.conftest import ITEMS, Process, Services, make_sasrec
 from tests.ui.browser import browser, needs_chromium
-from tests.waiting import eventually
+from tests.waiting import answers, eventually
 
 pytestmark = [pytest.mark.integration, needs_chromium]
 
@@ -48,15 +48,8 @@ def _start(services: Services, port: int, api: str | None = None, login: bool = 
     if not login:
         del environment["POSTGRES_PASSWORD_FILE"]
     process = services.start("ui", "ui", environment | {"UI_PORT": str(port), "UI_API_URL": api or services.url})
-    eventually(lambda: _is_ready(port), what="the page")
+    eventually(lambda: answers(f"http://127.0.0.1:{port}/health/ready"), what="the page")
     return process
-
-
-def _is_ready(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 @pytest.fixture
