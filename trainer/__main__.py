@@ -4,19 +4,17 @@ import os
 import sys
 from typing import Annotated, Any
 
-import psycopg
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
 from recstream.db.settings import PostgresSettings
 from recstream.kafka.settings import KafkaSettings
 from recstream.model.settings import CheckpointSettings
-from recstream.ops.interruption import Interrupted, Interruption
+from recstream.ops.interruption import Interruption
 from recstream.ops.logs import LogSettings, configure_logging
 from recstream.ops.shutdown import stop_on_signal
-from trainer.refusal import TrainingRefused
-from trainer.reporting import Reporter, settings_sentence
+from trainer.failures import failures_as_sentences
+from trainer.reporting import Reporter
 from trainer.run import Outcome, train_and_announce, trained_version
 from trainer.schedule import parse_schedule, train_on_schedule
 from trainer.settings import TrainerSettings
@@ -61,7 +59,7 @@ def main(
     # soon as another process wanted a core, and were hardly faster on a quiet machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     outcome = None
-    try:
+    with failures_as_sentences():
         configure_logging("trainer", LogSettings())
         settings = TrainerSettings(**given)
         if settings.schedule is not None and not first:
@@ -73,16 +71,6 @@ def main(
             "Interrupted: the model that is live stays. The next training goes on after the last epoch of this one."
         ).raised():
             outcome = _train(settings, first)
-    except Interrupted as interruption:
-        _end(interruption.sentence, interruption.exit_code)
-    except ValidationError as error:
-        _end(settings_sentence(error), 1)
-    except psycopg.errors.UndefinedTable:
-        _end("The database has no tables yet; run `python -m admin migrate` first.", 1)
-    except psycopg.Error as error:
-        _end(f"PostgreSQL cannot be used: {' '.join(str(error).split())}", 1)
-    except TrainingRefused as error:
-        _end(str(error), 1)
     if outcome is not None and not outcome.promoted:
         raise typer.Exit(REFUSED)
 
@@ -111,11 +99,6 @@ def _without_schedule(arguments: list[str]) -> list[str]:
         elif not argument.startswith("--schedule="):
             kept.append(argument)
     return kept
-
-
-def _end(sentence: str, exit_code: int) -> None:
-    print(sentence, file=sys.stderr)
-    raise typer.Exit(exit_code)
 
 
 if __name__ == "__main__":

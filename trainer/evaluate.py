@@ -13,19 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-import psycopg
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
 from recstream.db.engine import connect
 from recstream.db.settings import PostgresSettings
 from recstream.ops.clock import to_rfc3339, utc_now
-from recstream.ops.interruption import Interrupted, Interruption
+from recstream.ops.interruption import Interruption
+from trainer.failures import failures_as_sentences
 from trainer.files import read_file
 from trainer.interactions import Interactions, read_interactions
 from trainer.refusal import TrainingRefused
-from trainer.reporting import Reporter, settings_sentence
+from trainer.reporting import Reporter
 from trainer.settings import TrainerSettings
 
 if TYPE_CHECKING:  # it imports torch, which takes seconds
@@ -54,7 +53,7 @@ def main(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     reporter = Reporter(Console())
     started = time.monotonic()
-    with Interruption("Interrupted: nothing was written.").raised():
+    with Interruption("Interrupted: nothing was written.").raised(), failures_as_sentences():
         try:
             settings = TrainerSettings(**_given(context.args))
             numbers = _seeds(seeds)
@@ -72,18 +71,8 @@ def main(
                 json_file.write_text(
                     json.dumps({**record, "seconds": round(seconds, 1), "peak_bytes": peak}, indent=2) + "\n"
                 )
-        except Interrupted as interruption:
-            _end(interruption.sentence, interruption.exit_code)
-        except ValidationError as error:
-            _end(settings_sentence(error), 1)
-        except psycopg.errors.UndefinedTable:
-            _end("The database has no tables yet; run `python -m admin migrate` first.", 1)
-        except psycopg.Error as error:
-            _end(f"PostgreSQL cannot be used: {' '.join(str(error).split())}", 1)
         except OSError as error:
-            _end(f"{error.filename} cannot be used: {error.strerror}.", 1)
-        except TrainingRefused as error:
-            _end(str(error), 1)
+            raise TrainingRefused(f"{error.filename} cannot be used: {error.strerror}.") from error
 
 
 def _given(arguments: list[str]) -> dict[str, Any]:
@@ -199,11 +188,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _end(sentence: str, exit_code: int) -> None:
-    print(sentence, file=sys.stderr)
-    raise typer.Exit(exit_code)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import streamlit as st
 from ui import resources
 from ui.api_client import ApiError, DeadLetter, DeadLetterDetail
 from ui.formatting import count, plain
+from ui.paging import page_buttons
 
 _PAGE = 20
 _ROW, _HEADER = 35, 38
@@ -40,19 +41,8 @@ def show_dead_letters() -> None:
         return
     _show_table(letters)
 
-    def back() -> None:
-        cursors.pop()
-
     with st.container(horizontal=True):
-        st.button("Newer", icon=":material/chevron_left:", disabled=len(cursors) == 1, on_click=back)
-        st.button(
-            "Older",
-            icon=":material/chevron_right:",
-            icon_position="right",
-            disabled=page.next_cursor is None,
-            on_click=cursors.append,
-            args=(page.next_cursor,),
-        )
+        page_buttons(cursors, page.next_cursor, back="Newer", on="Older")
         st.button("Look again", icon=":material/refresh:")
     if letters:
         _show_one(letters)

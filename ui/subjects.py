@@ -10,6 +10,7 @@ from ui import resources
 from ui.api_client import ApiError, StoredInteraction
 from ui.formatting import count, plain
 from ui.item_ids import parse_item_ids
+from ui.paging import page_buttons
 
 SELECT_USER = "Select user"
 MANUAL_INPUT = "Manual input"
@@ -103,19 +104,8 @@ def _pick_user() -> str | None:
         on_change=choose,
     )
 
-    def back() -> None:
-        cursors.pop()
-
     with st.container(horizontal=True):
-        st.button("Previous", icon=":material/chevron_left:", disabled=len(cursors) == 1, on_click=back)
-        st.button(
-            "Next",
-            icon=":material/chevron_right:",
-            icon_position="right",
-            disabled=page.next_cursor is None,
-            on_click=cursors.append,
-            args=(page.next_cursor,),
-        )
+        page_buttons(cursors, page.next_cursor, back="Previous", on="Next")
     if chosen not in ids:
         st.caption(f"Chosen: {plain(str(chosen))}")
     return chosen
